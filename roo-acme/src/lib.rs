@@ -1,0 +1,1 @@
+//! Certificates for Roo: when to order, challenges, orders, renewal, the internal CA.

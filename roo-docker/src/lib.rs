@@ -1,0 +1,1 @@
+//! Docker and Swarm for Roo: services, labels, events.

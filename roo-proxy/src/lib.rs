@@ -1,0 +1,1 @@
+//! The data plane of Roo: listeners, TLS, routes, forwarding, upstream pools.
