@@ -1,1 +1,43 @@
 //! Certificates for Roo: when to order, challenges, orders, renewal, the internal CA.
+//!
+//! This crate owns the small [`Vault`] trait for storing and publishing; whoever runs an [`Issuer`]
+//! plugs a store in. It knows nothing of that store, of routes, or of where names come from.
+//!
+//! # Vocabulary
+//!
+//! - **name**: a DNS name somebody wants served over TLS (`shop.example`, `*.shop.example`).
+//! - **authority**: who signs: an ACME directory, Roo's own CA, or nobody ([`Authority`]).
+//! - **certificate**: chain and private key for one name ([`Certificate`]); [`Facts`] is what may be shown of it.
+//! - **order**: one attempt at an authority to get a certificate; it is stored, so another node can finish it.
+//! - **answer**: what the authority asks for at `/.well-known/acme-challenge/<token>`.
+//! - **claim**: the lease under which one node of the cluster issues ([`Claim`]); writes are fenced by it.
+//! - **attempts**: how often a name failed, why, and when it is tried again ([`Attempts`]).
+//!
+//! # What always holds
+//!
+//! - Only the holder of the claim talks to the authority; after the claim it checks the store again.
+//! - An order is stored before its first challenge is answered, and is finished rather than repeated.
+//! - A name that failed is not tried before its back-off is over, whichever node is asked, and across restarts.
+//! - Private keys leave this crate only as values for the vault; they have no `Debug` and are never logged.
+
+// API
+mod attempts;
+mod authority;
+mod certificate;
+mod issuer;
+mod settings;
+mod vault;
+
+// Internals
+mod internal;
+mod record;
+mod timestamp;
+
+pub use attempts::Attempts;
+pub use authority::{AcmeConfig, Authority, AuthorityError, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
+pub use certificate::{Certificate, CertificateError, Facts};
+pub use internal::{InternalError, internal_root_pem};
+pub use issuer::Issuer;
+pub use record::RecordError;
+pub use settings::Settings;
+pub use vault::{Claim, Item, Vault, VaultError};

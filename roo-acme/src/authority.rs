@@ -1,0 +1,132 @@
+//! Who signs certificates.
+
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+/// Let's Encrypt, trusted by browsers.
+pub const LETS_ENCRYPT_PRODUCTION: &str = "https://acme-v02.api.letsencrypt.org/directory";
+/// Let's Encrypt's rehearsal stage: generous limits, trusted by nobody.
+pub const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
+
+/// Who signs certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Authority {
+    /// A CA that speaks ACME (RFC 8555).
+    Acme(AcmeConfig),
+    /// Roo's own CA, kept sealed in the vault; for private names and development.
+    Internal,
+    /// Nobody: no certificate is ever ordered or renewed.
+    #[default]
+    Off,
+}
+
+/// How to reach an ACME CA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcmeConfig {
+    /// The directory's URL; `https` only (RFC 8555 section 6.1).
+    pub directory: String,
+    /// Contact for the account, without `mailto:`.
+    pub email: Option<String>,
+    /// PEM certificates to trust *instead of* the system's when talking to the CA.
+    pub extra_roots_pem: Option<Vec<u8>>,
+}
+
+impl AcmeConfig {
+    /// Let's Encrypt production without a contact.
+    pub fn lets_encrypt() -> Self {
+        Self { directory: LETS_ENCRYPT_PRODUCTION.to_owned(), email: None, extra_roots_pem: None }
+    }
+
+    /// Finds mistakes early: the URL and the extra roots. Does not touch the network.
+    pub fn check(&self) -> Result<(), AuthorityError> {
+        let invalid = |reason: String| AuthorityError::Directory { url: self.directory.clone(), reason };
+        let uri: http::Uri =
+            self.directory.parse().map_err(|error: http::uri::InvalidUri| invalid(error.to_string()))?;
+        if uri.scheme() != Some(&http::uri::Scheme::HTTPS) || uri.host().is_none() {
+            return Err(invalid("it must start with https://".to_owned()));
+        }
+        if let Some(email) = &self.email
+            && !plausible_email(email)
+        {
+            return Err(AuthorityError::Email { email: email.clone() });
+        }
+        self.extra_roots().map(drop)
+    }
+
+    /// The extra roots parsed; `None` = use the system's.
+    pub(crate) fn extra_roots(&self) -> Result<Option<RootCertStore>, AuthorityError> {
+        let Some(pem) = &self.extra_roots_pem else {
+            return Ok(None);
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| AuthorityError::Roots { reason: error.to_string() })?;
+            roots.add(certificate).map_err(|error| AuthorityError::Roots { reason: error.to_string() })?;
+        }
+        if roots.is_empty() {
+            return Err(AuthorityError::Roots { reason: "it holds no certificate".to_owned() });
+        }
+        Ok(Some(roots))
+    }
+}
+
+impl Authority {
+    /// The text that marks certificates of this authority: the directory's URL, or `internal`; `off` has none.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Acme(config) => Some(&config.directory),
+            Self::Internal => Some(INTERNAL),
+            Self::Off => None,
+        }
+    }
+}
+
+/// A mistake in the configuration of an authority.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The directory's URL is unusable.
+    #[error("the ACME directory {url:?} is not usable: {reason} (for instance {LETS_ENCRYPT_PRODUCTION})")]
+    Directory {
+        /// As configured.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The contact is no mail address.
+    #[error("the ACME contact {email:?} is not a mail address: give it as name@example.org")]
+    Email {
+        /// As configured.
+        email: String,
+    },
+    /// The file with the CA's roots is unusable.
+    #[error("the ACME CA file is not usable: {reason}; give PEM certificates")]
+    Roots {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no system trust store.
+    #[error(
+        "no trusted root certificates on this system, so the ACME CA cannot be verified: install ca-certificates, set SSL_CERT_FILE, or give the CA's file ({reason})"
+    )]
+    NoSystemRoots {
+        /// What the search met.
+        reason: String,
+    },
+}
+
+/// Marks certificates of the internal CA.
+pub(crate) const INTERNAL: &str = "internal";
+
+fn plausible_email(email: &str) -> bool {
+    let email = email.trim();
+    match email.split_once('@') {
+        Some((local, domain)) => {
+            !local.is_empty()
+                && domain.contains('.')
+                && !email.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',')
+                && !email.contains("mailto:")
+        }
+        None => false,
+    }
+}

@@ -1,0 +1,178 @@
+//! A certificate with its key, how it is stored, and what may be shown of it.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde::{Deserialize, Serialize};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+use crate::record::{self, RecordError};
+use crate::timestamp;
+
+/// A certificate chain with its private key. `Debug` never shows the key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The DNS names and addresses it is valid for.
+    pub names: Vec<String>,
+    /// Leaf first, then intermediates, PEM.
+    pub chain_pem: String,
+    /// The private key, PKCS#8 PEM. Never to be logged, shown or stored unsealed.
+    pub key_pem: String,
+    /// Who was asked for it: [`crate::Authority::id`].
+    pub authority: String,
+    /// The signer's name as the certificate has it.
+    pub issuer: String,
+    /// Valid from.
+    #[serde(with = "timestamp")]
+    pub not_before: Timestamp,
+    /// Valid until.
+    #[serde(with = "timestamp")]
+    pub not_after: Timestamp,
+    /// Serial number, lower-case hex.
+    pub serial: String,
+}
+
+impl Certificate {
+    /// Reads the leaf of `chain_pem` and checks that `key_pem` is its key.
+    pub fn from_pem(chain_pem: String, key_pem: String, authority: &str) -> Result<Self, CertificateError> {
+        let leaf = CertificateDer::from_pem_slice(chain_pem.as_bytes())
+            .map_err(|error| CertificateError::Chain { reason: error.to_string() })?;
+        let (_, leaf) =
+            X509Certificate::from_der(&leaf).map_err(|error| CertificateError::Leaf { reason: error.to_string() })?;
+        let key = rcgen::KeyPair::from_pem(&key_pem).map_err(|_| CertificateError::Key)?;
+        if key.public_key_raw() != leaf.public_key().subject_public_key.data.as_ref() {
+            return Err(CertificateError::KeyMismatch);
+        }
+        Ok(Self {
+            names: names_of(&leaf),
+            authority: authority.to_owned(),
+            issuer: leaf.issuer().to_string(),
+            not_before: time_of(leaf.validity().not_before)?,
+            not_after: time_of(leaf.validity().not_after)?,
+            serial: hex(leaf.raw_serial()),
+            chain_pem,
+            key_pem,
+        })
+    }
+
+    /// The stored form, behind a version byte. Holds the private key: for sealing only.
+    pub fn encode(&self) -> Vec<u8> {
+        record::encode(self)
+    }
+
+    /// Reads any stored version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        record::decode(bytes)
+    }
+
+    /// What may be shown.
+    pub fn facts(&self) -> Facts {
+        Facts {
+            names: self.names.clone(),
+            authority: self.authority.clone(),
+            issuer: self.issuer.clone(),
+            not_before: self.not_before,
+            not_after: self.not_after,
+            serial: self.serial.clone(),
+        }
+    }
+
+    /// Whether it is valid for `name`, which is itself a name or a wildcard to be served as a whole.
+    pub fn covers(&self, name: &str) -> bool {
+        self.names.iter().any(|have| have.eq_ignore_ascii_case(name))
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("facts", &self.facts())
+            .field("key_pem", &"[redacted]")
+            .finish_non_exhaustive()
+    }
+}
+
+/// What may be shown of a certificate: everything but the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The DNS names and addresses it is valid for.
+    pub names: Vec<String>,
+    /// Who was asked for it: [`crate::Authority::id`].
+    pub authority: String,
+    /// The signer's name as the certificate has it.
+    pub issuer: String,
+    /// Valid from.
+    #[serde(with = "timestamp")]
+    pub not_before: Timestamp,
+    /// Valid until.
+    #[serde(with = "timestamp")]
+    pub not_after: Timestamp,
+    /// Serial number, lower-case hex.
+    pub serial: String,
+}
+
+/// Why PEM texts do not make a certificate. Never quotes the key.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The chain is not PEM.
+    #[error("the certificate chain is not PEM: {reason}")]
+    Chain {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The first certificate does not parse.
+    #[error("the certificate does not parse: {reason}")]
+    Leaf {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The private key does not parse.
+    #[error("the private key does not parse: PKCS#8 PEM is expected")]
+    Key,
+    /// Certificate and key do not belong together.
+    #[error("the private key does not belong to the certificate")]
+    KeyMismatch,
+    /// The certificate is for other names.
+    #[error("the certificate is for {names:?}, not for {wanted:?}")]
+    Names {
+        /// The names it is valid for.
+        names: Vec<String>,
+        /// The name that was asked for.
+        wanted: String,
+    },
+}
+
+fn names_of(leaf: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = leaf.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let names = extension.value.general_names.iter();
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            GeneralName::IPAddress(octets) => address(octets),
+            _ => None,
+        })
+        .collect()
+}
+
+fn address(octets: &[u8]) -> Option<String> {
+    let address = match octets.len() {
+        4 => std::net::IpAddr::from(<[u8; 4]>::try_from(octets).ok()?),
+        16 => std::net::IpAddr::from(<[u8; 16]>::try_from(octets).ok()?),
+        _ => return None,
+    };
+    Some(address.to_string())
+}
+
+fn time_of(time: x509_parser::time::ASN1Time) -> Result<Timestamp, CertificateError> {
+    Timestamp::from_second(time.timestamp()).map_err(|error| CertificateError::Leaf { reason: error.to_string() })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,30 @@
+//! The issuer's times and bounds.
+
+use std::time::Duration;
+
+/// Times and bounds of an [`crate::Issuer`]; the defaults suit a cluster on a LAN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Life of the claim without being kept. A dead issuer is replaced this much later at most. Default 10 s.
+    pub claim_ttl: Duration,
+    /// How long to wait, up to twice, before asking again for a claim that another node holds. Default 1 s.
+    pub claim_retry: Duration,
+    /// Bound on one order from first to last message. The order is stored and resumed after it. Default 3 min.
+    pub order_timeout: Duration,
+    /// Bound on one HTTP exchange with the CA. Default 30 s.
+    pub http_timeout: Duration,
+    /// Orders in flight at once, at least 1. Default 4.
+    pub concurrent_orders_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            claim_ttl: Duration::from_secs(10),
+            claim_retry: Duration::from_secs(1),
+            order_timeout: Duration::from_secs(180),
+            http_timeout: Duration::from_secs(30),
+            concurrent_orders_max: 4,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The store as the issuer needs it: a few records, one claim, and published answers.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+/// Where the issuer keeps things; implemented over the replicated store.
+///
+/// Bytes handed in and out are plain and may hold private keys: the implementation seals them at rest.
+/// Every future may be dropped at any await; a write may then have happened or not.
+/// All methods are bounded in time by the implementation (a few seconds).
+pub trait Vault: Send + Sync + 'static {
+    /// The bytes last written for `item`, or `None`. The read sees every acknowledged write.
+    fn load(&self, item: &Item) -> impl Future<Output = Result<Option<Vec<u8>>, VaultError>> + Send;
+
+    /// Writes `item` only if it does not exist yet: the first writer wins. `false` = it existed already.
+    fn create(&self, item: &Item, bytes: Vec<u8>) -> impl Future<Output = Result<bool, VaultError>> + Send;
+
+    /// Writes `item`, in one transaction with the check that `claim` is still held;
+    /// [`VaultError::ClaimLost`] and no write otherwise.
+    fn save(&self, item: &Item, bytes: Vec<u8>, claim: &Claim) -> impl Future<Output = Result<(), VaultError>> + Send;
+
+    /// Removes `item`, fenced like [`Vault::save`]. Removing what is not there is no error.
+    fn remove(&self, item: &Item, claim: &Claim) -> impl Future<Output = Result<(), VaultError>> + Send;
+
+    /// Takes the cluster-wide claim `what` for `ttl`; `None` = somebody else holds it.
+    fn claim(&self, what: &str, ttl: Duration) -> impl Future<Output = Result<Option<Claim>, VaultError>> + Send;
+
+    /// Holds `claim` for another full ttl from now; [`VaultError::ClaimLost`] when it is no longer ours.
+    fn keep(&self, claim: &Claim) -> impl Future<Output = Result<(), VaultError>> + Send;
+
+    /// Gives `claim` back so that another node may take it at once. Giving back what is lost is no error.
+    fn release(&self, claim: Claim) -> impl Future<Output = Result<(), VaultError>> + Send;
+
+    /// Publishes the http-01 answer (RFC 8555 section 8.3) for `token`; returns when every live node can
+    /// give it. Publishing the same again is no error. Fenced like [`Vault::save`]. The answer may end with
+    /// the claim's lease or after a day: whoever continues the order publishes it again.
+    fn publish_answer(
+        &self,
+        token: &str,
+        key_authorization: &str,
+        claim: &Claim,
+    ) -> impl Future<Output = Result<(), VaultError>> + Send;
+
+    /// Takes an answer back, fenced like [`Vault::save`]. Taking back what is not there is no error.
+    fn retract_answer(&self, token: &str, claim: &Claim) -> impl Future<Output = Result<(), VaultError>> + Send;
+}
+
+/// What a record is about. The implementation maps it to a key of the store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Item {
+    /// The account at the ACME directory with this URL.
+    Account {
+        /// The directory's URL.
+        directory: String,
+    },
+    /// The order in flight for a name: its URL and the private key made for it.
+    Order {
+        /// The name ordered.
+        name: String,
+    },
+    /// The certificate of a name: [`crate::Certificate::encode`].
+    Certificate {
+        /// The name served.
+        name: String,
+    },
+    /// Failures and back-off of a name: [`crate::Attempts::encode`].
+    Attempts {
+        /// The name that failed.
+        name: String,
+    },
+    /// Root certificate and key of the internal CA.
+    InternalCa,
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account { directory } => write!(f, "account at {directory}"),
+            Self::Order { name } => write!(f, "order for {name}"),
+            Self::Certificate { name } => write!(f, "certificate of {name}"),
+            Self::Attempts { name } => write!(f, "attempts for {name}"),
+            Self::InternalCa => f.write_str("internal CA"),
+        }
+    }
+}
+
+/// Proof of a claim, as the vault understands it. Only the vault makes and reads one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// What was claimed.
+    pub what: String,
+    /// The vault's id of the lease that keeps it.
+    pub lease: u64,
+    /// The fencing number: different for every successful claim, for instance the revision it was written at.
+    pub fence: u64,
+}
+
+/// Why the vault could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The claim under which we write is no longer ours; the work must stop.
+    #[error("the claim on {what:?} is held by another node now")]
+    ClaimLost {
+        /// What was claimed.
+        what: String,
+    },
+    /// The store cannot answer now (no quorum, starting, overloaded); worth trying again later.
+    #[error("the store is not available")]
+    Unavailable {
+        /// The store's own error.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The record is there but cannot be opened, for instance because the cluster's secret was changed.
+    #[error("the stored {item} cannot be opened")]
+    Unreadable {
+        /// The record.
+        item: Item,
+        /// What was wrong with it.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl VaultError {
+    /// [`VaultError::Unavailable`] from any error.
+    pub fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable { source: source.into() }
+    }
+
+    /// [`VaultError::Unreadable`] from any error.
+    pub fn unreadable(item: &Item, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unreadable { item: item.clone(), source: source.into() }
+    }
+}
