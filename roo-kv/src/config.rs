@@ -1,0 +1,44 @@
+//! How a store is set up.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::secret::Secret;
+
+/// Everything a [`Store`](crate::Store) needs to start.
+#[derive(Debug)]
+pub struct Config {
+    /// Identity, log, state and snapshots live below; created if absent, owned exclusively while running.
+    pub data_dir: PathBuf,
+    /// The Raft port, bound by the caller.
+    pub listener: TcpListener,
+    /// `host:port` that peers dial. `None`: the listener's address if it is a specific one, else what peers say
+    /// they see, else the loopback address.
+    pub advertise: Option<String>,
+    /// What the nodes of one cluster share.
+    pub secret: Secret,
+    /// How to find others.
+    pub peers: Peers,
+    /// How long to wait before founding a cluster, and how long an answer of the DNS must stay the same before it
+    /// is believed. Zero is allowed.
+    pub start_delay: Duration,
+}
+
+/// How a node finds others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// Not at all: it founds a cluster of its own at once. Others may still join it.
+    Alone,
+    /// At these addresses (`host:port`), whether or not the node itself is among them.
+    List(Vec<String>),
+    /// At the addresses of a name.
+    Dns {
+        /// The name, whose A and AAAA records are the nodes.
+        name: String,
+        /// Their Raft port.
+        port: u16,
+        /// The name server to ask; `None`: as the system is set up.
+        resolver: Option<SocketAddr>,
+    },
+}
