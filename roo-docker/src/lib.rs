@@ -1,1 +1,24 @@
 //! Docker and Swarm for Roo: services, labels, events.
+//!
+//! Vocabulary:
+//! - **engine**: the Docker daemon that we ask, a manager of the swarm if it is to tell us anything;
+//! - **service**: a Swarm service, by its full name (`stack_service`);
+//! - **label**: a setting on a service, from `deploy.labels` (the service) or `labels` (its containers);
+//! - **route**: what labels ask for, an origin (host, port, scheme) and the destination of its requests;
+//! - **snapshot**: everything seen at one moment, immutable, handed out through a `watch` channel;
+//! - **problem**: a label that asks for something Roo can't do, with the fix.
+//!
+//! [`watch`] follows one engine and publishes [`Snapshot`]s. The crate neither stores routes nor serves
+//! them: whoever receives the snapshots does. Reading labels is [`parse_labels`], a pure function.
+
+mod snapshot;
+mod watcher;
+
+mod backoff;
+mod claims;
+mod client;
+mod labels;
+
+pub use labels::parse_labels;
+pub use snapshot::{LabelRoute, Problem, Service, Snapshot, State};
+pub use watcher::{Config, Handle, RescanError, Watcher, watch};

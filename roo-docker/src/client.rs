@@ -1,0 +1,185 @@
+//! The Docker engine, as far as Roo asks it. The only module that names bollard.
+//!
+//! All calls are GET on `/events`, `/services` and `/_ping`, so a read-only socket is enough.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    time::Duration,
+};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    errors::Error as BollardError,
+    models,
+    query_parameters::{EventsOptionsBuilder, ListServicesOptions},
+};
+use futures_util::{Stream, StreamExt};
+use tokio::time::timeout;
+
+/// A service as the engine describes it, reduced to what labels need.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Description {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// `deploy.labels` of a stack file.
+    pub(crate) service_labels: BTreeMap<String, String>,
+    /// `labels` of a stack file.
+    pub(crate) container_labels: BTreeMap<String, String>,
+    /// TCP ports inside the container that the service publishes, sorted, each once.
+    pub(crate) ports: Vec<u16>,
+}
+
+/// Why the engine told us nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineError {
+    #[error("--docker-host is '{host}': write unix:///path, tcp://host:port or http://host:port")]
+    Host { host: String },
+    #[error("no Docker socket at {path}: start Docker, mount the socket, or set --docker-host")]
+    NoSocket { path: String },
+    #[error("the engine manages no swarm, so its services can't be read: {message}")]
+    NotManager { message: String },
+    #[error("the engine refused to {call} with status {status}: {message}")]
+    Refused { call: &'static str, status: u16, message: String },
+    #[error("the engine did not {call} within {} s", .after.as_secs_f32())]
+    Timeout { call: &'static str, after: Duration },
+    #[error("the engine closed the event stream")]
+    EventsEnded,
+    #[error("can't {call}: {reason}")]
+    Failed { call: &'static str, reason: String },
+}
+
+/// A client of one engine. Connects per call; holds nothing open but event streams.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    docker: Docker,
+}
+
+impl Engine {
+    /// Prepares to talk to `host` (see [`crate::Config::host`]). Looks for the socket file, nothing more.
+    pub(crate) fn connect(host: Option<&str>) -> Result<Self, EngineError> {
+        let host = host.unwrap_or(DEFAULT_SOCKET);
+        let seconds = CALL_TIMEOUT.as_secs();
+        let docker = if let Some(path) = socket_path(host) {
+            if !Path::new(path).exists() {
+                return Err(EngineError::NoSocket { path: path.into() });
+            }
+            Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION)
+        } else if host.starts_with("tcp://") || host.starts_with("http://") {
+            Docker::connect_with_http(host, seconds, API_DEFAULT_VERSION)
+        } else {
+            return Err(EngineError::Host { host: host.into() });
+        };
+        let docker = docker.map_err(|error| refine("connect to Docker", error))?;
+        Ok(Self { docker })
+    }
+
+    /// All services of the swarm. Bounded by [`CALL_TIMEOUT`]; may be dropped at any time.
+    pub(crate) async fn services(&self) -> Result<Vec<Description>, EngineError> {
+        let list = self.docker.list_services(None::<ListServicesOptions>);
+        let services = bounded("list services", list).await?;
+        Ok(services.into_iter().map(describe).collect())
+    }
+
+    /// One item for each change of a service. Ends with the connection or at the first undecodable event.
+    pub(crate) fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + use<> {
+        let only = |value: &str| vec![value.to_owned()];
+        let filters = HashMap::from([("scope", only("swarm")), ("type", only("service"))]);
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        self.docker.events(Some(options)).map(|event| event.map(drop).map_err(|error| refine("read events", error)))
+    }
+
+    /// Whether anybody is there: any answer counts, a refusal too. Bounded by [`PING_TIMEOUT`].
+    pub(crate) async fn ping(&self) -> Result<(), EngineError> {
+        match timeout(PING_TIMEOUT, self.docker.ping()).await {
+            Ok(Ok(_) | Err(BollardError::DockerResponseServerError { .. })) => Ok(()),
+            Ok(Err(error)) => Err(refine("answer a ping", error)),
+            Err(_) => Err(EngineError::Timeout { call: "answer a ping", after: PING_TIMEOUT }),
+        }
+    }
+}
+
+async fn bounded<T>(
+    call: &'static str,
+    answer: impl Future<Output = Result<T, BollardError>>,
+) -> Result<T, EngineError> {
+    match timeout(CALL_TIMEOUT, answer).await {
+        Ok(answer) => answer.map_err(|error| refine(call, error)),
+        Err(_) => Err(EngineError::Timeout { call, after: CALL_TIMEOUT }),
+    }
+}
+
+/// The path of a Unix socket, if `host` names one.
+fn socket_path(host: &str) -> Option<&str> {
+    host.strip_prefix("unix://").or_else(|| host.starts_with('/').then_some(host))
+}
+
+/// bollard's error in our terms.
+fn refine(call: &'static str, error: BollardError) -> EngineError {
+    match error {
+        BollardError::DockerResponseServerError { status_code, message } => {
+            // The engine has one status (503) for "no manager", "locked" and "no quorum"; the text tells.
+            if message.contains("not a swarm manager") {
+                EngineError::NotManager { message }
+            } else {
+                EngineError::Refused { call, status: status_code, message }
+            }
+        }
+        BollardError::RequestTimeoutError => EngineError::Timeout { call, after: CALL_TIMEOUT },
+        other => EngineError::Failed { call, reason: chain(&other) },
+    }
+}
+
+/// An error with all that caused it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn describe(service: models::Service) -> Description {
+    let spec = service.spec.unwrap_or_default();
+    let container = spec.task_template.and_then(|task| task.container_spec);
+    let published = spec.endpoint_spec.and_then(|endpoint| endpoint.ports);
+    Description {
+        id: service.id.unwrap_or_default(),
+        name: spec.name.unwrap_or_default(),
+        service_labels: sorted(spec.labels),
+        container_labels: sorted(container.and_then(|container| container.labels)),
+        ports: tcp_ports(published.unwrap_or_default()),
+    }
+}
+
+fn sorted(labels: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
+    labels.unwrap_or_default().into_iter().collect()
+}
+
+fn tcp_ports(published: Vec<models::EndpointPortConfig>) -> Vec<u16> {
+    use models::EndpointPortConfigProtocolEnum::{SCTP, UDP};
+    let mut ports: Vec<u16> = published
+        .into_iter()
+        .filter(|port| !matches!(port.protocol, Some(UDP | SCTP)))
+        .filter_map(|port| u16::try_from(port.target_port?).ok())
+        .filter(|port| *port != 0)
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// Where Docker listens unless told otherwise.
+const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+
+/// For a whole answer; listing thousands of services takes well under a second.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For a ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);

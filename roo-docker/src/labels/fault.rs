@@ -1,0 +1,68 @@
+//! What can be wrong with a label, in the words the user reads.
+
+/// A fault of one label. Its text names the value and the fix; the label's name stands beside it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("is empty: give it a value or remove it")]
+    Empty,
+    #[error("is missing, but '{because}' is set: add it, for example {example}")]
+    Missing { because: String, example: String },
+    #[error(
+        "is '{value}' on the containers (labels) and '{winner}' on the service (deploy.labels): \
+         the service's is used; remove one of the two"
+    )]
+    Differs { value: String, winner: String },
+    #[error("is no label of Roo and is ignored: did you mean '{nearest}'?")]
+    UnknownNear { nearest: String },
+    #[error("is no label of Roo and is ignored: known are {known}")]
+    Unknown { known: String },
+    #[error("is not supported by this version of Roo and is ignored: remove it")]
+    Unsupported,
+    #[error("is '{value}': write true or false; until then the service gets no routes")]
+    NotABoolean { value: String },
+    #[error("is '{value}': write https or http")]
+    Scheme { value: String },
+    #[error("is '{value}': write a port from 1 to 65535")]
+    Port { value: String },
+    #[error("names '{value}': write the host alone, without scheme or path, such as shop.example")]
+    HostIsUrl { value: String },
+    #[error("names '{value}', which is no host: {reason}; write one such as shop.example or *.shop.example")]
+    Host { value: String, reason: &'static str },
+    #[error("names more than {max} hosts: the rest is ignored; spread them over several services")]
+    TooManyHosts { max: usize },
+    #[error("is '{value}': write the service's name alone, such as shop_web or tasks.shop_web")]
+    DestinationHost { value: String },
+    #[error("is '{value}': put the port into DestinationPort and only the name here")]
+    DestinationHostHasPort { value: String },
+    #[error(
+        "is missing, and the service publishes {}, so it can't be guessed: set it to the port that the \
+         service listens on inside its container, for example roo.port: 80",
+        ports(.published)
+    )]
+    PortUnknown { published: Vec<u16> },
+    #[error(
+        "is no origin ({reason}): write com.roo.host:<host>[:<port>]:<scheme>, such as com.roo.host:shop.example:https"
+    )]
+    KeyForm { reason: String },
+    #[error("leads to '{value}', which is no destination ({reason}): write a URL such as http://shop_web:80")]
+    Destination { value: String, reason: String },
+    #[error(
+        "asks for {origin} to go to {dropped}, but '{label}' sends it to {kept}, which is used: \
+         remove one of the two"
+    )]
+    ClaimedTwice { origin: String, label: String, kept: String, dropped: String },
+    #[error(
+        "asks for {origin}, which service '{owner}' already has, so this one is ignored: take the host out of one of the two"
+    )]
+    Taken { origin: String, owner: String },
+}
+
+fn ports(published: &[u16]) -> String {
+    match published {
+        [] => "no port".into(),
+        many => {
+            let list: Vec<String> = many.iter().map(u16::to_string).collect();
+            format!("the ports {}", list.join(", "))
+        }
+    }
+}

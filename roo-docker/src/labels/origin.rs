@@ -1,0 +1,135 @@
+//! The origin side of a route: what clients ask for.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::Fault;
+use crate::snapshot::LabelRoute;
+
+/// How clients speak to Roo, and how Roo speaks to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub(super) fn parse(value: &str) -> Result<Self, Fault> {
+        match value.to_ascii_lowercase().as_str() {
+            "http" => Ok(Self::Http),
+            "https" => Ok(Self::Https),
+            _ => Err(Fault::Scheme { value: value.to_owned() }),
+        }
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// A host as clients ask for it, with a port if it was given one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostPort {
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+}
+
+impl HostPort {
+    /// Reads `host` or `host:port`: lower-cases, drops the trailing dot, checks each label of the name.
+    /// Names outside ASCII pass if they are made of letters and digits; whoever builds the routes
+    /// converts them.
+    pub(super) fn parse(value: &str) -> Result<Self, Fault> {
+        if value.contains('/') {
+            return Err(Fault::HostIsUrl { value: value.to_owned() });
+        }
+        let (host, port) = match value.rsplit_once(':') {
+            Some((host, port)) if !value.ends_with(']') => (host, Some(parse_port(port)?)),
+            _ => (value, None),
+        };
+        let host = host.strip_suffix('.').unwrap_or(host).to_lowercase();
+        check_host(&host).map_err(|reason| Fault::Host { value: value.to_owned(), reason })?;
+        Ok(Self { host, port })
+    }
+
+    /// The route from here to `destination`. A port of the host's own beats `port`; the scheme's default
+    /// is dropped.
+    pub(super) fn route(self, port: Option<u16>, scheme: Scheme, destination: &str) -> LabelRoute {
+        let port = self.port.or(port);
+        LabelRoute {
+            host: self.host,
+            port: port.filter(|port| *port != scheme.default_port()),
+            scheme: scheme.as_str().to_owned(),
+            destination: destination.to_owned(),
+        }
+    }
+}
+
+impl LabelRoute {
+    /// The origin as a URL without path.
+    pub(crate) fn origin(&self) -> String {
+        let port = self.port.map_or(String::new(), |port| format!(":{port}"));
+        format!("{}://{}{port}", self.scheme, self.host)
+    }
+}
+
+/// A port number, never 0.
+pub(super) fn parse_port(value: &str) -> Result<u16, Fault> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    match value.parse() {
+        Ok(port) if digits && port != 0 => Ok(port),
+        _ => Err(Fault::Port { value: value.to_owned() }),
+    }
+}
+
+fn check_host(host: &str) -> Result<(), &'static str> {
+    if let Some(inner) = host.strip_prefix('[') {
+        let address = inner.strip_suffix(']').and_then(|text| text.parse::<Ipv6Addr>().ok());
+        return address.map(|_| ()).ok_or("in brackets belongs an IPv6 address");
+    }
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    if name.contains('*') {
+        return Err("a star may only be the first label");
+    }
+    check_name(name)?;
+    // A name whose last label is a number is meant as an address, and then must be one.
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let numeric = last.bytes().all(|byte| byte.is_ascii_digit());
+    if numeric && (name.len() != host.len() || name.parse::<Ipv4Addr>().is_err()) {
+        return Err("it ends in a number but is no address");
+    }
+    Ok(())
+}
+
+/// Checks a host name: labels of letters, digits, `-` and `_` within the lengths of RFC 1035 §2.3.4.
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err("it is longer than 253 characters");
+    }
+    for label in name.split('.') {
+        if label.is_empty() {
+            return Err("a part between the dots is empty");
+        }
+        if label.len() > LABEL_BYTES_MAX {
+            return Err("a part between the dots is longer than 63 characters");
+        }
+        if label.starts_with('-') || label.ends_with('-') {
+            return Err("a part between the dots starts or ends with '-'");
+        }
+        if !label.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_') {
+            return Err("it may hold letters, digits, '-', '_' and '.' only");
+        }
+    }
+    Ok(())
+}
+
+const NAME_BYTES_MAX: usize = 253;
+const LABEL_BYTES_MAX: usize = 63;

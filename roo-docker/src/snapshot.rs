@@ -1,0 +1,89 @@
+//! What was seen of the swarm at one moment.
+
+use serde::Serialize;
+
+/// Everything known about the swarm's services at one moment. Immutable: a new one replaces it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// How the watch itself is doing. Only under [`State::Watching`] do `services` say what exists now;
+    /// under any other state they are what was last seen, so nothing may be taken down because of them.
+    pub state: State,
+    /// All services of the swarm, those without routes too, sorted by name.
+    pub services: Vec<Service>,
+    /// What is wrong with labels, sorted by service and label. Empty when all is well.
+    pub problems: Vec<Problem>,
+    /// When `services` were last read completely, in Unix milliseconds; `None` before the first time.
+    pub synced_at: Option<u64>,
+}
+
+/// How the watch is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum State {
+    /// Nothing was heard from the engine yet. Leads to any other state.
+    Connecting,
+    /// The engine answers but does not manage a swarm; asked again slowly, for it may be promoted.
+    NotManager {
+        /// What the engine said, or what to do.
+        message: String,
+    },
+    /// Services are current: a change is seen within about 100 ms of the engine's event.
+    Watching,
+    /// The engine does not answer, or answers what can't be read; retried with growing pauses.
+    Unreachable {
+        /// What went wrong and where to look.
+        error: String,
+    },
+}
+
+/// One Swarm service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Service {
+    /// The engine's id.
+    pub id: String,
+    /// The full name, for a stack `stack_service`.
+    pub name: String,
+    /// What its labels ask for, sorted by origin; no origin occurs twice in a snapshot.
+    pub routes: Vec<LabelRoute>,
+}
+
+/// A route as labels ask for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct LabelRoute {
+    /// The host that clients ask for: lower case, no trailing dot, `*.` in front for a wildcard.
+    pub host: String,
+    /// The port that clients ask for; `None` when it is the scheme's own (443 for https, 80 for http).
+    pub port: Option<u16>,
+    /// `https` or `http`, as clients speak to Roo.
+    pub scheme: String,
+    /// Where requests go: a URL such as `http://test_test:80`, host as the label has it.
+    pub destination: String,
+}
+
+/// A label that can't be followed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// The service's full name.
+    pub service: String,
+    /// The label's name.
+    pub label: String,
+    /// What is wrong, with the value, and how to mend it.
+    pub message: String,
+}
+
+impl Snapshot {
+    /// The snapshot before anything was heard.
+    pub(crate) fn connecting() -> Self {
+        Self { state: State::Connecting, services: Vec::new(), problems: Vec::new(), synced_at: None }
+    }
+
+    /// The same services seen in another state.
+    pub(crate) fn in_state(&self, state: State) -> Self {
+        Self { state, ..self.clone() }
+    }
+
+    /// All routes of all services.
+    pub fn routes(&self) -> impl Iterator<Item = (&Service, &LabelRoute)> {
+        self.services.iter().flat_map(|service| service.routes.iter().map(move |route| (service, route)))
+    }
+}

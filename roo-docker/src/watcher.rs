@@ -1,0 +1,257 @@
+//! The loop that follows an engine and publishes snapshots.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, pin_mut};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::Backoff,
+    claims,
+    client::{Engine, EngineError},
+    snapshot::{Snapshot, State},
+};
+
+/// What to follow and how eagerly.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The engine: `unix:///path`, a plain path, `tcp://host:port` or `http://host:port`;
+    /// `None` means `/var/run/docker.sock`.
+    pub host: Option<String>,
+    /// How long further events are gathered after the first before services are read. Default 100 ms.
+    pub debounce: Duration,
+    /// Services are read again after this long without events, in case one was missed. Default 30 s.
+    pub resync: Duration,
+    /// An engine that does not answer a ping this often is given up and dialled anew. Default 15 s.
+    pub ping: Duration,
+    /// The first pause after a failure; doubles up to `resync`. Default 250 ms.
+    pub retry: Duration,
+    /// The pause before an engine that manages no swarm is asked again. Default 10 s.
+    pub not_manager_retry: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host: None,
+            debounce: Duration::from_millis(100),
+            resync: Duration::from_secs(30),
+            ping: Duration::from_secs(15),
+            retry: Duration::from_millis(250),
+            not_manager_retry: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A running watch.
+#[derive(Debug)]
+pub struct Watcher {
+    /// The latest snapshot; [`State::Connecting`] until the engine was heard for the first time.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Asks for services to be read now.
+    pub handle: Handle,
+    /// Ends after `shutdown` is cancelled, and otherwise never.
+    pub task: JoinHandle<()>,
+}
+
+/// Follows the engine until `shutdown` is cancelled. Must be called inside a tokio runtime.
+///
+/// Never fails: an engine that can't be reached, now or later, is a [`State`] and is retried for ever.
+/// A snapshot is published after each complete read of the services and whenever the state changes, so
+/// a receiver should compare before it acts.
+pub fn watch(config: Config, shutdown: CancellationToken) -> Watcher {
+    let (publisher, snapshots) = watch::channel(Arc::new(Snapshot::connecting()));
+    let (requests, rescans) = mpsc::channel(RESCANS_MAX);
+    let pilot = Pilot {
+        backoff: Backoff::new(config.retry.min(config.resync), config.resync),
+        config,
+        publisher,
+        rescans,
+        waiting: Vec::new(),
+    };
+    Watcher {
+        snapshots,
+        handle: Handle { requests },
+        task: tokio::spawn(async move {
+            // Dropping the loop at any await is fine: all it holds is connections for reading.
+            shutdown.run_until_cancelled(pilot.run()).await;
+        }),
+    }
+}
+
+/// Asks a running watch for a fresh look. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<oneshot::Sender<Arc<Snapshot>>>,
+}
+
+impl Handle {
+    /// Reads services now, or retries the engine now if it is away, and returns the outcome. Look at its
+    /// `state`: an engine that is gone or manages nothing is told there. Takes at most about 10 s.
+    /// Dropping the future does not take the request back.
+    pub async fn rescan(&self) -> Result<Arc<Snapshot>, RescanError> {
+        let (reply, outcome) = oneshot::channel();
+        self.requests.send(reply).await.map_err(|_| RescanError)?;
+        outcome.await.map_err(|_| RescanError)
+    }
+}
+
+/// The watch has ended, so there is nobody to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the Docker watch has stopped because the node is shutting down")]
+pub struct RescanError;
+
+/// Everything the loop owns.
+struct Pilot {
+    config: Config,
+    backoff: Backoff,
+    publisher: watch::Sender<Arc<Snapshot>>,
+    rescans: mpsc::Receiver<oneshot::Sender<Arc<Snapshot>>>,
+    /// Whoever asked for a rescan and is answered by the next publication.
+    waiting: Vec<oneshot::Sender<Arc<Snapshot>>>,
+}
+
+impl Pilot {
+    async fn run(mut self) {
+        loop {
+            let Err(error) = self.session().await;
+            let pause = match &error {
+                EngineError::NotManager { .. } => self.config.not_manager_retry,
+                _ => self.backoff.pause(),
+            };
+            self.give_up(&error, pause);
+            self.pause(pause).await;
+        }
+    }
+
+    /// One connection to the engine, from the first look to the first failure.
+    async fn session(&mut self) -> Result<std::convert::Infallible, EngineError> {
+        let engine = Engine::connect(self.config.host.as_deref())?;
+        let (events, changed) = watch::channel(());
+        let ping = self.config.ping;
+        // In this order: the event stream is asked for before the first list, so nothing falls between.
+        tokio::select! {
+            biased;
+            error = listen(&engine, &events) => Err(error),
+            error = keep_alive(&engine, ping) => Err(error),
+            error = self.follow(&engine, changed) => Err(error),
+        }
+    }
+
+    /// Reads services at the start, after events, on request and once per `resync`.
+    async fn follow(&mut self, engine: &Engine, mut changed: watch::Receiver<()>) -> EngineError {
+        // The stream may have come up a moment after the first list was answered: look once more.
+        let mut quiet = SETTLE.min(self.config.resync);
+        loop {
+            changed.mark_unchanged();
+            if let Err(error) = self.sync(engine).await {
+                return error;
+            }
+            self.backoff.reset();
+            tokio::select! {
+                Ok(()) = changed.changed() => sleep(self.config.debounce).await,
+                Some(reply) = self.rescans.recv() => self.enlist(reply),
+                () = sleep_until(Instant::now() + quiet) => {}
+            }
+            quiet = self.config.resync;
+        }
+    }
+
+    /// Reads all services and publishes what they ask for.
+    async fn sync(&mut self, engine: &Engine) -> Result<(), EngineError> {
+        let descriptions = engine.services().await?;
+        let (services, problems) = claims::settle(descriptions);
+        let before = self.publisher.borrow().clone();
+        for problem in problems.iter().filter(|p| !before.problems.contains(p)) {
+            tracing::warn!(service = %problem.service, label = %problem.label, "{}", problem.message);
+        }
+        if before.state != State::Watching {
+            tracing::info!(services = services.len(), "watching the swarm's services");
+        }
+        self.publish(Snapshot { state: State::Watching, services, problems, synced_at: Some(unix_ms()) });
+        Ok(())
+    }
+
+    /// Tells that the engine is lost, keeping what was last seen.
+    fn give_up(&mut self, error: &EngineError, pause: Duration) {
+        let state = match error {
+            EngineError::NotManager { message } => State::NotManager { message: message.clone() },
+            other => State::Unreachable { error: other.to_string() },
+        };
+        let before = self.publisher.borrow().clone();
+        // The same fault again and again is told once.
+        if before.state != state {
+            let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            match error {
+                EngineError::NotManager { .. } => tracing::info!(retry_ms, "{error}"),
+                _ => tracing::warn!(retry_ms, "{error}"),
+            }
+        }
+        self.publish(before.in_state(state));
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) {
+        let snapshot = Arc::new(snapshot);
+        self.publisher.send_replace(snapshot.clone());
+        for reply in self.waiting.drain(..) {
+            // Whoever asked may have left.
+            let _ = reply.send(snapshot.clone());
+        }
+    }
+
+    /// Waits before the next attempt, cut short by a request.
+    async fn pause(&mut self, pause: Duration) {
+        tokio::select! {
+            Some(reply) = self.rescans.recv() => self.enlist(reply),
+            () = sleep(pause) => {}
+        }
+    }
+
+    /// Takes this request and all that queue behind it: one read answers them all.
+    fn enlist(&mut self, reply: oneshot::Sender<Arc<Snapshot>>) {
+        self.waiting.push(reply);
+        while let Ok(reply) = self.rescans.try_recv() {
+            self.waiting.push(reply);
+        }
+    }
+}
+
+/// Turns the engine's events into marks of change until the stream ends or makes no sense.
+async fn listen(engine: &Engine, changed: &watch::Sender<()>) -> EngineError {
+    let events = engine.events();
+    pin_mut!(events);
+    loop {
+        match events.next().await {
+            Some(Ok(())) => changed.send_replace(()),
+            Some(Err(error)) => return error,
+            None => return EngineError::EventsEnded,
+        }
+    }
+}
+
+/// Pings until there is no answer: a connection can die without a sign, and the event stream is silent
+/// for hours on a quiet swarm.
+async fn keep_alive(engine: &Engine, every: Duration) -> EngineError {
+    loop {
+        sleep(every).await;
+        if let Err(error) = engine.ping().await {
+            return error;
+        }
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Requests for a rescan that may queue; further ones wait their turn.
+const RESCANS_MAX: usize = 16;
+
+/// From the first list to the second.
+const SETTLE: Duration = Duration::from_secs(1);
