@@ -1,1 +1,43 @@
 //! The data plane of Roo: listeners, TLS, routes, forwarding, upstream pools.
+//!
+//! A [`Proxy`] is started on bound [`Listeners`] and from then on only handed immutable snapshots
+//! through its [`Control`]: a [`RouteTable`], [`Certificates`], [`Replies`]. It hands out [`Events`].
+//! It knows nothing of where snapshots come from.
+//!
+//! The vocabulary:
+//!
+//! - An *origin* ([`Origin`]) is what a client asks for: host, port and scheme.
+//! - A *destination* ([`Destination`]) is one upstream as written in a route; its name may resolve to
+//!   several addresses, and each of them takes part in the rotation.
+//! - A *route* ([`Route`]) leads from one origin to its destinations.
+//! - A *worker* is a thread with its own event loop, its own listening sockets and its own pool of
+//!   upstream connections; nothing on a request's way is shared with another worker but the snapshots.
+
+mod certificate;
+mod config;
+mod control;
+mod destination;
+mod event;
+mod listener;
+mod name;
+mod origin;
+mod proxy;
+mod replies;
+mod route;
+mod table;
+
+mod upstream;
+
+pub use certificate::{CertificateError, Certificates, certified_key};
+pub use config::{Config, Limits, Timeouts};
+pub use control::{Control, Stats};
+pub use destination::{Destination, DestinationError, DestinationHost};
+pub use event::{Event, Events};
+pub use ipnet::IpNet;
+pub use listener::{BindError, Listeners, Port};
+pub use name::{HostName, HostPattern, NameError};
+pub use origin::{Origin, OriginError, Scheme};
+pub use proxy::{Proxy, StartError};
+pub use replies::{Replies, Reply};
+pub use route::{Route, RouteError, UpstreamTls};
+pub use table::RouteTable;

@@ -1,0 +1,109 @@
+//! The handle by which snapshots come in, and what the workers share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::certificate::Certificates;
+use crate::config::Config;
+use crate::event::EventSender;
+use crate::replies::Replies;
+use crate::table::RouteTable;
+
+/// Publishes snapshots to a running proxy. Cheap to clone; calls never wait and never touch live
+/// connections: a request under way ends on the route it started with.
+#[derive(Clone)]
+pub struct Control(pub(crate) Arc<Shared>);
+
+impl Control {
+    /// Swaps the routes; the next request sees them.
+    pub fn set_routes(&self, routes: RouteTable) {
+        self.0.routes.store(Arc::new(routes));
+    }
+
+    /// Swaps the certificates and wakes the handshakes that wait for one.
+    pub fn set_certificates(&self, certificates: Certificates) {
+        self.0.certificates.store(Arc::new(certificates));
+        self.0.certificates_changed.send_modify(|generation| *generation += 1);
+    }
+
+    /// Swaps the fixed answers of the plain listener.
+    pub fn set_replies(&self, replies: Replies) {
+        self.0.replies.store(Arc::new(replies));
+    }
+
+    /// What is going on right now.
+    pub fn stats(&self) -> Stats {
+        let counts = &self.0.counts;
+        Stats {
+            connections: counts.connections.load(Ordering::Relaxed),
+            requests: counts.requests.load(Ordering::Relaxed),
+            tunnels: counts.tunnels.load(Ordering::Relaxed),
+            certificate_waiters: counts.certificate_waiters.load(Ordering::Relaxed),
+            routes: self.0.routes.load().len(),
+            certificates: self.0.certificates.load().len(),
+        }
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Control").field(&self.stats()).finish()
+    }
+}
+
+/// Live counts over all workers; each is exact, but they are not read at the same instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Open client connections, those still in their handshake and tunnels included.
+    pub connections: usize,
+    /// Requests whose response is not complete.
+    pub requests: usize,
+    /// Upgraded connections.
+    pub tunnels: usize,
+    /// Handshakes that wait for a certificate.
+    pub certificate_waiters: usize,
+    /// Origins in the current route table.
+    pub routes: usize,
+    /// Names in the current certificate snapshot.
+    pub certificates: usize,
+}
+
+/// What all workers of a proxy see.
+pub(crate) struct Shared {
+    pub(crate) routes: ArcSwap<RouteTable>,
+    pub(crate) certificates: Arc<ArcSwap<Certificates>>,
+    pub(crate) certificates_changed: watch::Sender<u64>,
+    pub(crate) replies: ArcSwap<Replies>,
+    pub(crate) events: EventSender,
+    pub(crate) config: Config,
+    /// The port that redirects name.
+    pub(crate) https_port: u16,
+    pub(crate) counts: Counts,
+}
+
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) connections: AtomicUsize,
+    pub(crate) requests: AtomicUsize,
+    pub(crate) tunnels: AtomicUsize,
+    pub(crate) certificate_waiters: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, https_port: u16, events: EventSender) -> Shared {
+        Shared {
+            routes: ArcSwap::default(),
+            certificates: Arc::default(),
+            certificates_changed: watch::Sender::new(0),
+            replies: ArcSwap::default(),
+            events,
+            config,
+            https_port,
+            counts: Counts::default(),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Where a route leads: one upstream address by name, with an optional path in front.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::name::{self, NameError};
+use crate::origin::{OriginError, Scheme, parse_port};
+
+/// One upstream, written as a URL: `http://stack_service:80`, `https://10.0.0.7:8443/base`.
+///
+/// `Display` gives a URL back that parses to the same destination; the scheme's own port is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Destination {
+    /// Plain or TLS towards the upstream.
+    pub scheme: Scheme,
+    /// A name to resolve, or an address.
+    pub host: DestinationHost,
+    /// From 1 to 65535; the scheme's own when the URL has none.
+    pub port: u16,
+    /// Put in front of the request's path; empty, or starts with `/` and does not end with one.
+    pub path: String,
+}
+
+/// The host of a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DestinationHost {
+    /// An IP literal: never resolved.
+    Address(IpAddr),
+    /// A name, lower case, with its trailing dot if it was written with one.
+    Name(Arc<str>),
+}
+
+impl Destination {
+    /// `host` or `host:port`, as in the authority of the URL.
+    pub fn authority(&self) -> String {
+        let Destination { host, port, .. } = self;
+        if *port == self.scheme.default_port() { host.to_string() } else { format!("{host}:{port}") }
+    }
+}
+
+impl FromStr for Destination {
+    type Err = DestinationError;
+
+    fn from_str(text: &str) -> Result<Destination, DestinationError> {
+        if text.len() > URL_BYTES_MAX {
+            return Err(DestinationError::TooLong);
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(DestinationError::SchemeMissing)?;
+        let scheme: Scheme =
+            scheme.parse().map_err(|_: OriginError| DestinationError::Scheme { scheme: scheme.into() })?;
+        if rest.contains(['?', '#']) {
+            return Err(DestinationError::QueryOrFragment);
+        }
+        let (authority, path) = match rest.find('/') {
+            Some(slash) => rest.split_at(slash),
+            None => (rest, ""),
+        };
+        let (host, port) = parse_authority(authority)?;
+        Ok(Destination { scheme, host, port: port.unwrap_or(scheme.default_port()), path: parse_path(path)? })
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme, self.authority(), self.path)
+    }
+}
+
+impl fmt::Display for DestinationHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DestinationHost::Address(IpAddr::V4(address)) => write!(f, "{address}"),
+            DestinationHost::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            DestinationHost::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Why a text is not a destination.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DestinationError {
+    /// No `://`.
+    #[error("it has no scheme: write a URL such as http://service:80")]
+    SchemeMissing,
+    /// Neither `http` nor `https`.
+    #[error("the scheme {scheme:?} is not supported: use http or https")]
+    Scheme {
+        /// The scheme as found.
+        scheme: String,
+    },
+    /// Nothing between `://` and the port or path.
+    #[error("it has no host: write a URL such as http://service:80")]
+    HostMissing,
+    /// The host is neither a name nor an address.
+    #[error("its host is not valid: {source}")]
+    Host {
+        /// What is wrong with the name.
+        source: NameError,
+    },
+    /// `[...]` does not hold an IPv6 address.
+    #[error("{host:?} is not an IPv6 address in brackets")]
+    Ipv6 {
+        /// The text as found.
+        host: String,
+    },
+    /// Not a number from 1 to 65535.
+    #[error("the port {port:?} is not a number from 1 to 65535")]
+    Port {
+        /// The port as found.
+        port: String,
+    },
+    /// `user@` or `user:password@`.
+    #[error("it carries a user or password: remove everything up to the @")]
+    UserInfo,
+    /// `?` or `#`.
+    #[error("it carries a query or fragment: remove everything from the ? or #")]
+    QueryOrFragment,
+    /// The path holds something that may not stand in a request line.
+    #[error("{character:?} is not allowed in the path: percent-encode it")]
+    Path {
+        /// The first character that is not allowed.
+        character: char,
+    },
+    /// More than 2,048 bytes.
+    #[error("it is longer than 2048 bytes")]
+    TooLong,
+}
+
+const URL_BYTES_MAX: usize = 2048;
+
+fn parse_authority(authority: &str) -> Result<(DestinationHost, Option<u16>), DestinationError> {
+    if authority.contains('@') {
+        return Err(DestinationError::UserInfo);
+    }
+    if let Some(rest) = authority.strip_prefix('[') {
+        let fault = || DestinationError::Ipv6 { host: authority.into() };
+        let (address, port) = rest.split_once(']').ok_or_else(fault)?;
+        let address: Ipv6Addr = address.parse().map_err(|_| fault())?;
+        let port = match port.strip_prefix(':') {
+            Some(port) => Some(destination_port(port)?),
+            None if port.is_empty() => None,
+            None => return Err(fault()),
+        };
+        return Ok((DestinationHost::Address(address.into()), port));
+    }
+    let (host, port) = match authority.split_once(':') {
+        Some((host, port)) => (host, Some(destination_port(port)?)),
+        None => (authority, None),
+    };
+    Ok((parse_host(host)?, port))
+}
+
+fn parse_host(host: &str) -> Result<DestinationHost, DestinationError> {
+    if host.is_empty() {
+        return Err(DestinationError::HostMissing);
+    }
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(DestinationHost::Address(address));
+    }
+    let name = name::normal(host).map_err(|source| DestinationError::Host { source })?;
+    // The dot at the end tells the resolver not to try its search domains: keep it.
+    Ok(DestinationHost::Name(match host.ends_with('.') {
+        true => format!("{name}.").into(),
+        false => name.as_ref().into(),
+    }))
+}
+
+fn destination_port(text: &str) -> Result<u16, DestinationError> {
+    parse_port(text).map_err(|_| DestinationError::Port { port: text.into() })
+}
+
+fn parse_path(path: &str) -> Result<String, DestinationError> {
+    // RFC 3986 §3.3: pchar and the slash.
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~%!$&'()*+,;=:@/".contains(c);
+    if let Some(character) = path.chars().find(|c| !allowed(*c)) {
+        return Err(DestinationError::Path { character });
+    }
+    Ok(path.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_destination() {
+        for (text, shown) in [
+            ("http://test_test:80", "http://test_test"),
+            ("http://test_test:8080/", "http://test_test:8080"),
+            ("HTTPS://Service.Example/base/", "https://service.example/base"),
+            ("http://127.0.0.1:9001", "http://127.0.0.1:9001"),
+            ("https://[::1]:9443/a", "https://[::1]:9443/a"),
+            ("http://[2001:db8::1]", "http://[2001:db8::1]"),
+            ("http://tasks.roo_roo.:6300", "http://tasks.roo_roo.:6300"),
+        ] {
+            assert_eq!(text.parse::<Destination>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_by_its_fault() {
+        let fault = |text: &str| text.parse::<Destination>().unwrap_err();
+        assert_eq!(fault("test_test:80"), DestinationError::SchemeMissing);
+        assert!(matches!(fault("ftp://a"), DestinationError::Scheme { .. }));
+        assert_eq!(fault("http://"), DestinationError::HostMissing);
+        assert_eq!(fault("http://:80"), DestinationError::HostMissing);
+        assert!(matches!(fault("http://a:0"), DestinationError::Port { .. }));
+        assert!(matches!(fault("http://a:"), DestinationError::Port { .. }));
+        assert!(matches!(fault("http://a:99999"), DestinationError::Port { .. }));
+        assert_eq!(fault("http://u:p@a"), DestinationError::UserInfo);
+        assert_eq!(fault("http://a/?b"), DestinationError::QueryOrFragment);
+        assert_eq!(fault("http://a#b"), DestinationError::QueryOrFragment);
+        assert!(matches!(fault("http://a b"), DestinationError::Host { .. }));
+        assert!(matches!(fault("http://[::1"), DestinationError::Ipv6 { .. }));
+        assert!(matches!(fault("http://a/b c"), DestinationError::Path { character: ' ' }));
+        assert!(matches!(fault("http://a/b\r\nc"), DestinationError::Path { character: '\r' }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "(https?://)?\\PC{0,60}") {
+            if let Ok(destination) = text.parse::<Destination>() {
+                prop_assert_eq!(destination.to_string().parse::<Destination>().unwrap(), destination);
+            }
+        }
+
+        #[test]
+        fn a_plausible_url_survives_the_round_trip(
+            text in "https?://[a-z0-9_]{1,9}(\\.[a-z0-9]{1,9}){0,3}\\.?(:[1-9][0-9]{0,3})?(/[a-z%~]{0,5}){0,3}"
+        ) {
+            let destination = text.parse::<Destination>().unwrap();
+            prop_assert_eq!(destination.to_string().parse::<Destination>().unwrap(), destination);
+        }
+    }
+}

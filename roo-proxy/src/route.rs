@@ -1,0 +1,357 @@
+//! The route document: where requests of one origin go, and how.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::destination::{Destination, DestinationError};
+use crate::upstream::tls;
+
+/// The upstream side of a route.
+///
+/// Stored as a bare URL or as a JSON document:
+///
+/// ```json
+/// {"to": ["http://a:80", "http://b:80/path"], "response_timeout": "30s", "source": "docker:shop"}
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Where requests go, in rotation; 1 to 64 of them in a parsed route. An empty list answers 503.
+    pub to: Vec<Destination>,
+    /// Longest wait for the response head after the request was sent; `None` takes the proxy's default.
+    pub response_timeout: Option<Duration>,
+    /// Longest wait for name and connection; `None` takes the proxy's default.
+    pub connect_timeout: Option<Duration>,
+    /// How `https` destinations are verified.
+    pub tls: UpstreamTls,
+    /// Who wrote the route. Opaque to the proxy.
+    pub source: Option<String>,
+}
+
+/// How the certificate of an `https` destination is judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamTls {
+    /// Accept any certificate. Only ever set by a person's explicit choice.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
+    /// PEM certificates trusted besides the system's roots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// The name to send as SNI and to verify; the destination's host otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+}
+
+impl Route {
+    /// Parses a stored value: a URL, or a JSON document if it starts with `{`. Surrounding white space
+    /// is ignored.
+    ///
+    /// # Errors
+    ///
+    /// The first fault found, with what to do about it; nothing unknown is skipped.
+    pub fn parse(bytes: &[u8]) -> Result<Route, RouteError> {
+        if bytes.len() > DOCUMENT_BYTES_MAX {
+            return Err(RouteError::TooLong { bytes: bytes.len() });
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| RouteError::NotText)?.trim();
+        if text.is_empty() {
+            return Err(RouteError::Empty);
+        }
+        if !text.starts_with('{') {
+            return Ok(Route::from(parse_destination(text)?));
+        }
+        let document: Document =
+            serde_json::from_str(text).map_err(|fault| RouteError::Document { fault: fault.to_string() })?;
+        document.try_into()
+    }
+
+    /// The JSON document that [`Route::parse`] turns back into this route.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(&Document::from(self)).expect("strings and numbers always serialize")
+    }
+}
+
+impl From<Destination> for Route {
+    fn from(destination: Destination) -> Route {
+        Route { to: vec![destination], ..Route::default() }
+    }
+}
+
+impl FromStr for Route {
+    type Err = RouteError;
+
+    fn from_str(text: &str) -> Result<Route, RouteError> {
+        Route::parse(text.as_bytes())
+    }
+}
+
+/// Why bytes are not a route.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// Nothing but white space.
+    #[error("the route is empty: write a URL such as http://service:80")]
+    Empty,
+    /// More than 64 KiB.
+    #[error("the route is {bytes} bytes long, more than 65536")]
+    TooLong {
+        /// The length found.
+        bytes: usize,
+    },
+    /// Not UTF-8.
+    #[error("the route is not UTF-8 text")]
+    NotText,
+    /// Not JSON, or a field that is unknown, missing or of the wrong type.
+    #[error("the route document is not valid: {fault}")]
+    Document {
+        /// The parser's words, with line and column.
+        fault: String,
+    },
+    /// `to` holds nothing.
+    #[error("\"to\" is empty: list at least one URL")]
+    NoDestination,
+    /// `to` holds too many.
+    #[error("\"to\" lists {count} URLs, more than 64")]
+    TooManyDestinations {
+        /// How many were found.
+        count: usize,
+    },
+    /// A destination does not parse.
+    #[error("the destination {url:?} is not valid: {source}")]
+    Destination {
+        /// The URL as found.
+        url: String,
+        /// What is wrong with it.
+        source: DestinationError,
+    },
+    /// A duration does not parse or is out of range.
+    #[error("{field} is {text:?}: write a duration from 1ms to 24h, such as 500ms, 30s or 5m")]
+    Duration {
+        /// The field's name.
+        field: &'static str,
+        /// The value as found.
+        text: String,
+    },
+    /// `tls.ca` is not PEM with certificates.
+    #[error("tls.ca holds no valid PEM certificate: {fault}")]
+    Ca {
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// `tls.server_name` is not a DNS name or address.
+    #[error("tls.server_name {name:?} is neither a DNS name nor an IP address")]
+    ServerName {
+        /// The name as found.
+        name: String,
+    },
+}
+
+const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
+const DESTINATIONS_MAX: usize = 64;
+const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The stored form.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    to: OneOrMany,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    response_timeout: Option<DurationText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    connect_timeout: Option<DurationText>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    tls: UpstreamTls,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "\"to\" must be a URL or a list of URLs")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// `"30s"`, or bare seconds as text or number.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "a duration must be text such as \"30s\" or a number of seconds")]
+enum DurationText {
+    Text(String),
+    Seconds(u64),
+}
+
+fn is_default(tls: &UpstreamTls) -> bool {
+    *tls == UpstreamTls::default()
+}
+
+impl TryFrom<Document> for Route {
+    type Error = RouteError;
+
+    fn try_from(document: Document) -> Result<Route, RouteError> {
+        let urls = match document.to {
+            OneOrMany::One(url) => vec![url],
+            OneOrMany::Many(urls) => urls,
+        };
+        if urls.is_empty() {
+            return Err(RouteError::NoDestination);
+        }
+        if urls.len() > DESTINATIONS_MAX {
+            return Err(RouteError::TooManyDestinations { count: urls.len() });
+        }
+        let to = urls.iter().map(|url| parse_destination(url)).collect::<Result<_, _>>()?;
+        check_tls(&document.tls)?;
+        Ok(Route {
+            to,
+            response_timeout: parse_duration("response_timeout", document.response_timeout)?,
+            connect_timeout: parse_duration("connect_timeout", document.connect_timeout)?,
+            tls: document.tls,
+            source: document.source,
+        })
+    }
+}
+
+impl From<&Route> for Document {
+    fn from(route: &Route) -> Document {
+        Document {
+            to: OneOrMany::Many(route.to.iter().map(Destination::to_string).collect()),
+            response_timeout: route.response_timeout.map(duration_text),
+            connect_timeout: route.connect_timeout.map(duration_text),
+            tls: route.tls.clone(),
+            source: route.source.clone(),
+        }
+    }
+}
+
+fn parse_destination(url: &str) -> Result<Destination, RouteError> {
+    url.parse().map_err(|source| RouteError::Destination { url: shortened(url), source })
+}
+
+/// Error messages do not repeat more than a line of what they refuse.
+fn shortened(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+fn check_tls(settings: &UpstreamTls) -> Result<(), RouteError> {
+    if let Some(pem) = &settings.ca {
+        tls::parse_ca(pem).map_err(|fault| RouteError::Ca { fault })?;
+    }
+    match &settings.server_name {
+        Some(name) if rustls_pki_types::ServerName::try_from(name.as_str()).is_err() => {
+            Err(RouteError::ServerName { name: shortened(name) })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn parse_duration(field: &'static str, value: Option<DurationText>) -> Result<Option<Duration>, RouteError> {
+    let text = match value {
+        None => return Ok(None),
+        Some(DurationText::Text(text)) => text,
+        Some(DurationText::Seconds(seconds)) => seconds.to_string(),
+    };
+    match duration(&text) {
+        Some(duration) if !duration.is_zero() && duration <= DURATION_MAX => Ok(Some(duration)),
+        _ => Err(RouteError::Duration { field, text: shortened(&text) }),
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
+fn duration_text(duration: Duration) -> DurationText {
+    // Below a millisecond nothing is meant; zero would not parse.
+    DurationText::Text(format!("{}ms", duration.as_millis().max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_whole_route() {
+        let route = Route::parse(b" http://test_test:8080\n").unwrap();
+        assert_eq!(route.to[0].to_string(), "http://test_test:8080");
+        assert_eq!(route.source, None);
+    }
+
+    #[test]
+    fn a_document_is_read_in_full() {
+        let route = Route::parse(
+            br#"{"to":["http://a:80","http://b:80/path"],"response_timeout":"30s","connect_timeout":2,
+                 "tls":{"insecure":true,"server_name":"b.example"},"source":"docker:svc"}"#,
+        )
+        .unwrap();
+        assert_eq!(route.to.len(), 2);
+        assert_eq!(route.to[1].path, "/path");
+        assert_eq!(route.response_timeout, Some(Duration::from_secs(30)));
+        assert_eq!(route.connect_timeout, Some(Duration::from_secs(2)));
+        assert!(route.tls.insecure);
+        assert_eq!(route.source.as_deref(), Some("docker:svc"));
+        assert_eq!(Route::parse(route.to_json().as_bytes()).unwrap(), route);
+    }
+
+    #[test]
+    fn a_bad_route_names_its_fault() {
+        for (text, fault) in [
+            ("", "empty"),
+            ("service:80", "no scheme"),
+            ("ftp://a", "ftp"),
+            ("http://u@a", "user or password"),
+            ("http://a:0", "1 to 65535"),
+            (r#"{"to":[]}"#, "at least one"),
+            (r#"{"to":5}"#, "list of URLs"),
+            (r#"{"to":"http://a","tow":1}"#, "tow"),
+            (r#"{"source":"x"}"#, "to"),
+            (r#"{"to":"http://a","response_timeout":"0s"}"#, "response_timeout"),
+            (r#"{"to":"http://a","response_timeout":"soon"}"#, "500ms"),
+            (r#"{"to":"http://a","tls":{"ca":"x"}}"#, "tls.ca"),
+            (r#"{"to":"http://a","tls":{"server_name":"a b"}}"#, "server_name"),
+            (r#"{"to":"http://a","tls":{"secure":false}}"#, "secure"),
+            (r#"{"to":"http://a?b"}"#, "query"),
+            ("{", "not valid"),
+        ] {
+            let message = Route::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(message.contains(fault), "{text}: {message}");
+        }
+        assert_eq!(Route::parse(b"\xff"), Err(RouteError::NotText));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Route::parse(&bytes);
+        }
+
+        #[test]
+        fn any_document_survives_the_round_trip(
+            to in proptest::collection::vec("https?://[a-z_]{1,9}(:[1-9][0-9]{0,3})?(/[a-z]{1,5})?", 1..5),
+            response in proptest::option::of(1u64..100_000),
+            insecure in any::<bool>(),
+            source in proptest::option::of("\\PC{0,20}"),
+        ) {
+            let route = Route {
+                to: to.iter().map(|url| url.parse().unwrap()).collect(),
+                response_timeout: response.map(Duration::from_millis),
+                tls: UpstreamTls { insecure, ..UpstreamTls::default() },
+                source,
+                ..Route::default()
+            };
+            prop_assert_eq!(Route::parse(route.to_json().as_bytes()).unwrap(), route);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The route snapshot: from host, port and scheme to a route, by hash alone.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::name::{HostName, HostPattern};
+use crate::origin::{Origin, Scheme};
+use crate::route::Route;
+use crate::upstream::Upstreams;
+
+/// An immutable set of routes. Swapped in whole by [`Control::set_routes`](crate::Control::set_routes).
+#[derive(Clone)]
+pub struct RouteTable {
+    exact: HashMap<HostName, HostRoutes>,
+    wildcard: HashMap<HostName, HostRoutes>,
+    len: usize,
+    /// Tells one table from another; never reused.
+    generation: u64,
+}
+
+/// A route made ready for requests.
+pub(crate) struct Entry {
+    /// The origin's text: the `route` label of metrics.
+    pub(crate) origin: Arc<str>,
+    pub(crate) route: Route,
+    pub(crate) upstreams: Upstreams,
+}
+
+#[derive(Clone, Default)]
+struct HostRoutes {
+    http: PortRoutes,
+    https: PortRoutes,
+}
+
+/// Few names have more than one port, hence a list.
+#[derive(Clone, Default)]
+struct PortRoutes {
+    any: Option<Arc<Entry>>,
+    ports: Vec<(u16, Arc<Entry>)>,
+}
+
+impl RouteTable {
+    /// Builds a table; for an origin given twice the later route wins.
+    ///
+    /// Reads the system's trusted roots from disk the first time that a destination is `https`: call it
+    /// off the request path.
+    pub fn new(routes: impl IntoIterator<Item = (Origin, Route)>) -> RouteTable {
+        static GENERATION: AtomicU64 = AtomicU64::new(1);
+        let mut table = RouteTable {
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            len: 0,
+            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
+        };
+        for (origin, route) in routes {
+            table.insert(origin, route);
+        }
+        table
+    }
+
+    /// How many origins have a route.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The exact names with an https origin, each once: those that want a certificate of their own.
+    /// Wildcards are left out; see [`RouteTable::wildcards`].
+    pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.exact.iter().filter(|(_, routes)| !routes.https.is_empty()).map(|(name, _)| name)
+    }
+
+    /// The wildcards with an https origin, as the name below the star.
+    pub fn wildcards(&self) -> impl Iterator<Item = &HostName> {
+        self.wildcard.iter().filter(|(_, routes)| !routes.https.is_empty()).map(|(name, _)| name)
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The route for a request: exact name before wildcard, and for each the exact port before any.
+    /// `port` is the one in the client's `Host`, or none.
+    pub(crate) fn find(&self, host: &HostName, port: Option<u16>, scheme: Scheme) -> Option<&Arc<Entry>> {
+        let port = port.filter(|port| *port != scheme.default_port());
+        self.for_host(host).find_map(|routes| routes.scheme(scheme).find(port))
+    }
+
+    /// Whether any port of `host` has a route for `scheme`.
+    pub(crate) fn serves(&self, host: &HostName, scheme: Scheme) -> bool {
+        self.for_host(host).any(|routes| !routes.scheme(scheme).is_empty())
+    }
+
+    fn for_host(&self, host: &HostName) -> impl Iterator<Item = &HostRoutes> {
+        let wildcard = host.parent().and_then(|parent| self.wildcard.get(parent));
+        self.exact.get(host).into_iter().chain(wildcard)
+    }
+
+    fn insert(&mut self, origin: Origin, route: Route) {
+        let entry = Arc::new(Entry { origin: origin.to_string().into(), upstreams: Upstreams::new(&route), route });
+        let routes = match origin.host {
+            HostPattern::Exact(name) => self.exact.entry(name).or_default(),
+            HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix).or_default(),
+        };
+        let ports = match origin.scheme {
+            Scheme::Http => &mut routes.http,
+            Scheme::Https => &mut routes.https,
+        };
+        let port = origin.port.filter(|port| *port != origin.scheme.default_port());
+        if ports.insert(port, entry) {
+            self.len += 1;
+        }
+    }
+}
+
+impl Default for RouteTable {
+    fn default() -> RouteTable {
+        RouteTable::new([])
+    }
+}
+
+impl fmt::Debug for RouteTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteTable").field("len", &self.len).field("generation", &self.generation).finish()
+    }
+}
+
+impl HostRoutes {
+    fn scheme(&self, scheme: Scheme) -> &PortRoutes {
+        match scheme {
+            Scheme::Http => &self.http,
+            Scheme::Https => &self.https,
+        }
+    }
+}
+
+impl PortRoutes {
+    fn is_empty(&self) -> bool {
+        self.any.is_none() && self.ports.is_empty()
+    }
+
+    fn find(&self, port: Option<u16>) -> Option<&Arc<Entry>> {
+        let exact = port.and_then(|port| self.ports.iter().find(|(own, _)| *own == port));
+        exact.map(|(_, entry)| entry).or(self.any.as_ref())
+    }
+
+    /// Whether the port had no route before.
+    fn insert(&mut self, port: Option<u16>, entry: Arc<Entry>) -> bool {
+        let Some(port) = port else {
+            return self.any.replace(entry).is_none();
+        };
+        let before = self.ports.len();
+        self.ports.retain(|(own, _)| *own != port);
+        let new = self.ports.len() == before;
+        self.ports.push((port, entry));
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn table(routes: &[(&str, &str)]) -> RouteTable {
+        RouteTable::new(routes.iter().map(|(o, r)| (o.parse().unwrap(), r.parse().unwrap())))
+    }
+
+    fn found(table: &RouteTable, host: &str, port: Option<u16>, scheme: Scheme) -> Option<String> {
+        let entry = table.find(&host.parse().unwrap(), port, scheme)?;
+        Some(entry.origin.to_string())
+    }
+
+    #[test]
+    fn the_most_specific_origin_wins() {
+        let table = table(&[
+            ("shop.example:https", "http://a"),
+            ("shop.example:8443:https", "http://b"),
+            ("*.example:https", "http://c"),
+            ("*.example:9443:https", "http://d"),
+            ("plain.example:http", "http://e"),
+        ]);
+        let https = |host, port| found(&table, host, port, Scheme::Https);
+        assert_eq!(https("shop.example", None).as_deref(), Some("shop.example:https"));
+        assert_eq!(https("shop.example", Some(443)).as_deref(), Some("shop.example:https"));
+        assert_eq!(https("shop.example", Some(8443)).as_deref(), Some("shop.example:8443:https"));
+        assert_eq!(https("shop.example", Some(1)).as_deref(), Some("shop.example:https"));
+        assert_eq!(https("api.example", None).as_deref(), Some("*.example:https"));
+        assert_eq!(https("api.example", Some(9443)).as_deref(), Some("*.example:9443:https"));
+        assert_eq!(https("a.api.example", None), None);
+        assert_eq!(https("example", None), None);
+        // An exact name that has no https route falls through to the wildcard above it.
+        assert_eq!(https("plain.example", None).as_deref(), Some("*.example:https"));
+        assert_eq!(found(&table, "shop.example", None, Scheme::Http), None);
+    }
+
+    #[test]
+    fn an_origin_given_twice_counts_once() {
+        let table = table(&[
+            ("a.example:https", "http://a"),
+            ("a.example:443:https", "http://b"),
+            ("a.example:1:https", "http://a"),
+            ("a.example:1:https", "http://b"),
+        ]);
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn hosts_are_the_names_with_an_https_origin() {
+        let table = table(&[
+            ("a.example:https", "http://a"),
+            ("a.example:8443:https", "http://a"),
+            ("b.example:http", "http://a"),
+            ("*.c.example:https", "http://a"),
+        ]);
+        assert_eq!(table.hosts().map(HostName::as_str).collect::<Vec<_>>(), ["a.example"]);
+        assert_eq!(table.wildcards().map(HostName::as_str).collect::<Vec<_>>(), ["c.example"]);
+    }
+}

@@ -1,0 +1,50 @@
+//! The upstream side: which address, which connection, and how it is made.
+
+pub(crate) mod tls;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use http::HeaderValue;
+
+use crate::destination::Destination;
+use crate::origin::Scheme;
+use crate::route::Route;
+use tls::Profile;
+
+/// The destinations of one route, made ready for requests.
+pub(crate) struct Upstreams {
+    pub(crate) list: Vec<Arc<Upstream>>,
+    /// Counts requests; where the rotation stands. Shared by all workers.
+    pub(crate) turn: AtomicUsize,
+}
+
+/// One destination, made ready.
+pub(crate) struct Upstream {
+    pub(crate) destination: Destination,
+    /// The destination's text, for events and logs.
+    pub(crate) url: Arc<str>,
+    /// The value of `X-Origin-Host`.
+    pub(crate) origin_host: HeaderValue,
+    /// How to speak TLS to it, if it is `https`.
+    pub(crate) tls: Option<Arc<Profile>>,
+}
+
+impl Upstreams {
+    pub(crate) fn new(route: &Route) -> Upstreams {
+        let list = route.to.iter().map(|destination| Arc::new(Upstream::new(destination, route))).collect();
+        Upstreams { list, turn: AtomicUsize::new(0) }
+    }
+}
+
+impl Upstream {
+    fn new(destination: &Destination, route: &Route) -> Upstream {
+        Upstream {
+            url: destination.to_string().into(),
+            origin_host: HeaderValue::from_str(&destination.authority())
+                .expect("names and addresses hold visible ASCII only"),
+            tls: (destination.scheme == Scheme::Https).then(|| Profile::of(&route.tls, &destination.host)),
+            destination: destination.clone(),
+        }
+    }
+}
