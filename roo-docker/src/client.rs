@@ -77,8 +77,8 @@ impl Engine {
     /// All services of the swarm. Bounded by [`CALL_TIMEOUT`]; may be dropped at any time.
     pub(crate) async fn services(&self) -> Result<Vec<Description>, EngineError> {
         let list = self.docker.list_services(None::<ListServicesOptions>);
-        let services = bounded("list services", list).await?;
-        Ok(services.into_iter().map(describe).collect())
+        let services = bounded("list services", CALL_TIMEOUT, list).await?;
+        Ok(services.into_iter().filter_map(describe).collect())
     }
 
     /// One item for each change of a service. Ends with the connection or at the first undecodable event.
@@ -89,23 +89,23 @@ impl Engine {
         self.docker.events(Some(options)).map(|event| event.map(drop).map_err(|error| refine("read events", error)))
     }
 
-    /// Whether anybody is there: any answer counts, a refusal too. Bounded by [`PING_TIMEOUT`].
-    pub(crate) async fn ping(&self) -> Result<(), EngineError> {
-        match timeout(PING_TIMEOUT, self.docker.ping()).await {
-            Ok(Ok(_) | Err(BollardError::DockerResponseServerError { .. })) => Ok(()),
-            Ok(Err(error)) => Err(refine("answer a ping", error)),
-            Err(_) => Err(EngineError::Timeout { call: "answer a ping", after: PING_TIMEOUT }),
+    /// Whether anybody is there: any answer within `limit` counts, a refusal too.
+    pub(crate) async fn ping(&self, limit: Duration) -> Result<(), EngineError> {
+        match bounded("answer a ping", limit, self.docker.ping()).await {
+            Ok(_) | Err(EngineError::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }
 
 async fn bounded<T>(
     call: &'static str,
+    limit: Duration,
     answer: impl Future<Output = Result<T, BollardError>>,
 ) -> Result<T, EngineError> {
-    match timeout(CALL_TIMEOUT, answer).await {
+    match timeout(limit, answer).await {
         Ok(answer) => answer.map_err(|error| refine(call, error)),
-        Err(_) => Err(EngineError::Timeout { call, after: CALL_TIMEOUT }),
+        Err(_) => Err(EngineError::Timeout { call, after: limit }),
     }
 }
 
@@ -145,17 +145,18 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn describe(service: models::Service) -> Description {
-    let spec = service.spec.unwrap_or_default();
+/// `None` for a service without id or name: nothing could be said about it, nor sent to it.
+fn describe(service: models::Service) -> Option<Description> {
+    let spec = service.spec?;
     let container = spec.task_template.and_then(|task| task.container_spec);
     let published = spec.endpoint_spec.and_then(|endpoint| endpoint.ports);
-    Description {
-        id: service.id.unwrap_or_default(),
-        name: spec.name.unwrap_or_default(),
+    Some(Description {
+        id: service.id.filter(|id| !id.is_empty())?,
+        name: spec.name.filter(|name| !name.is_empty())?,
         service_labels: sorted(spec.labels),
         container_labels: sorted(container.and_then(|container| container.labels)),
         ports: tcp_ports(published.unwrap_or_default()),
-    }
+    })
 }
 
 fn sorted(labels: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
@@ -180,6 +181,3 @@ const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// For a whole answer; listing thousands of services takes well under a second.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// For a ping.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);

@@ -239,7 +239,7 @@ async fn listen(engine: &Engine, changed: &watch::Sender<()>) -> EngineError {
 async fn keep_alive(engine: &Engine, every: Duration) -> EngineError {
     loop {
         sleep(every).await;
-        if let Err(error) = engine.ping().await {
+        if let Err(error) = engine.ping(every.min(PING_TIMEOUT)).await {
             return error;
         }
     }
@@ -255,3 +255,6 @@ const RESCANS_MAX: usize = 16;
 
 /// From the first list to the second.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// An engine that is alive answers a ping within milliseconds.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);

@@ -87,3 +87,7 @@ fn distinct(sheet: &mut Sheet, asked: Vec<Claim>) -> Vec<Claim> {
     }
     by_origin.into_values().collect()
 }
+
+#[cfg(test)]
+#[path = "labels_test.rs"]
+mod tests;

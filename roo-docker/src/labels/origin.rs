@@ -44,9 +44,8 @@ pub(super) struct HostPort {
 }
 
 impl HostPort {
-    /// Reads `host` or `host:port`: lower-cases, drops the trailing dot, checks each label of the name.
-    /// Names outside ASCII pass if they are made of letters and digits; whoever builds the routes
-    /// converts them.
+    /// Reads `host` or `host:port`: lower-cases, turns names outside ASCII into their A-label form
+    /// (RFC 5890 §2.3.2.1), drops the trailing dot, checks each part of the name.
     pub(super) fn parse(value: &str) -> Result<Self, Fault> {
         if value.contains('/') {
             return Err(Fault::HostIsUrl { value: value.to_owned() });
@@ -55,8 +54,7 @@ impl HostPort {
             Some((host, port)) if !value.ends_with(']') => (host, Some(parse_port(port)?)),
             _ => (value, None),
         };
-        let host = host.strip_suffix('.').unwrap_or(host).to_lowercase();
-        check_host(&host).map_err(|reason| Fault::Host { value: value.to_owned(), reason })?;
+        let host = normal_host(host).map_err(|reason| Fault::Host { value: value.to_owned(), reason })?;
         Ok(Self { host, port })
     }
 
@@ -90,23 +88,33 @@ pub(super) fn parse_port(value: &str) -> Result<u16, Fault> {
     }
 }
 
-fn check_host(host: &str) -> Result<(), &'static str> {
+fn normal_host(host: &str) -> Result<String, &'static str> {
     if let Some(inner) = host.strip_prefix('[') {
         let address = inner.strip_suffix(']').and_then(|text| text.parse::<Ipv6Addr>().ok());
-        return address.map(|_| ()).ok_or("in brackets belongs an IPv6 address");
+        return address.map(|address| format!("[{address}]")).ok_or("in brackets belongs an IPv6 address");
     }
-    let name = host.strip_prefix("*.").unwrap_or(host);
+    let (star, name) = host.strip_prefix("*.").map_or(("", host), |name| ("*.", name));
     if name.contains('*') {
-        return Err("a star may only be the first label");
+        return Err("a star may only stand for the first part");
     }
-    check_name(name)?;
-    // A name whose last label is a number is meant as an address, and then must be one.
-    let last = name.rsplit('.').next().unwrap_or(name);
-    let numeric = last.bytes().all(|byte| byte.is_ascii_digit());
-    if numeric && (name.len() != host.len() || name.parse::<Ipv4Addr>().is_err()) {
+    let name = ascii_name(name.strip_suffix('.').unwrap_or(name))?;
+    check_name(&name)?;
+    // A name whose last part is a number is meant as an address, and then must be one.
+    let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    if numeric && (!star.is_empty() || name.parse::<Ipv4Addr>().is_err()) {
         return Err("it ends in a number but is no address");
     }
-    Ok(())
+    Ok(format!("{star}{name}"))
+}
+
+fn ascii_name(name: &str) -> Result<String, &'static str> {
+    if name.is_ascii() {
+        return Ok(name.to_ascii_lowercase());
+    }
+    match url::Host::parse(name) {
+        Ok(url::Host::Domain(name)) => Ok(name),
+        _ => Err("it can't be written as an internationalised name"),
+    }
 }
 
 /// Checks a host name: labels of letters, digits, `-` and `_` within the lengths of RFC 1035 §2.3.4.
@@ -124,7 +132,7 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
         if label.starts_with('-') || label.ends_with('-') {
             return Err("a part between the dots starts or ends with '-'");
         }
-        if !label.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_') {
+        if !label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
             return Err("it may hold letters, digits, '-', '_' and '.' only");
         }
     }
