@@ -1,0 +1,53 @@
+//! `/roo/v1/status`: a node and its cluster at a glance.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::ALLOW;
+use axum::response::IntoResponse;
+use roo_kv::Phase;
+use serde_json::{Map, Value, json};
+
+use super::{Shared, nodes};
+
+/// `OPTIONS /roo/v1`.
+pub(super) async fn options() -> impl IntoResponse {
+    [(ALLOW, "GET, PUT, POST, DELETE, OPTIONS")]
+}
+
+/// `GET /roo/v1/status`.
+pub(super) async fn show(State(api): Shared) -> Json<Value> {
+    let status = api.store.status();
+    let (state, waiting_for) = match &status.phase {
+        Phase::Forming { waiting_for } => ("forming", Some(waiting_for.clone())),
+        Phase::Ready => ("ready", None),
+        Phase::NoLeader => ("no-leader", None),
+        Phase::Failed { reason } => ("failed", Some(reason.clone())),
+        _ => ("unknown", None),
+    };
+    let listeners: Map<String, Value> =
+        api.listeners.iter().map(|(name, address)| ((*name).to_owned(), json!(address))).collect();
+    let swarm = api.swarm.as_ref().map(crate::app::SwarmBook::summary);
+    Json(json!({
+        "node": status.node_id,
+        "version": env!("CARGO_PKG_VERSION"),
+        "state": state,
+        "waiting_for": waiting_for,
+        "cluster": status.cluster_id,
+        "role": status.role,
+        "leader": status.leader,
+        "term": status.term,
+        "last_log": status.last_log,
+        "committed": status.committed,
+        "applied": status.applied,
+        "snapshot": status.snapshot,
+        "revision": status.revision,
+        "address": status.address,
+        "started": status.started,
+        "listeners": listeners,
+        "nodes": nodes::rows(&status),
+        "routes": api.routes.len(),
+        "certificates": api.certificates.len(),
+        "connections": api.control.stats().connections,
+        "swarm": swarm,
+    }))
+}

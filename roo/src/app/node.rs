@@ -1,0 +1,298 @@
+//! One running node: everything started in order, watched, and stopped in order.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use roo_acme::{Authority, Issuer};
+use roo_kv::{Peers, Secret, Store};
+use roo_proxy::{Events, Listeners, Port, Proxy};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::signals::Stop;
+use super::{CertificateBook, RouteBook, SwarmBook, Vault, answers, certificates, routes, swarm};
+use crate::api::{self, Api, Policy};
+use crate::cli::Failure;
+use crate::config::{Config, Mode};
+
+/// How long open requests may take to finish once the node is asked to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long the API's open requests and the issuer may take after that.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Names asked for in handshakes that wait to be passed on to the issuer.
+const NUDGES_MAX: usize = 64;
+
+/// A node that serves.
+pub(super) struct Node {
+    mode: Mode,
+    data_dir: PathBuf,
+    listeners: Vec<(&'static str, SocketAddr)>,
+    store: Store,
+    vault: Arc<Vault>,
+    proxy: Proxy,
+    https: SocketAddr,
+    certificates: CertificateBook,
+    internal: bool,
+    stopping: CancellationToken,
+    shutdown: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Binds the ports, opens the store and starts everything else over it.
+    ///
+    /// # Errors
+    /// Says which port, flag or file is in the way.
+    pub(super) async fn start(config: Config, mode: Mode) -> Result<Self, Failure> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let metrics = PrometheusBuilder::new()
+            .install_recorder()
+            .map_err(|error| Failure::Failed(format!("can't set up metrics: {error}")))?;
+        if config.debug {
+            crate::profile::start_heap().await;
+        }
+        let bound = Bound::bind(&config).await?;
+        let secret = secret(&config)?;
+        let policy = Policy {
+            enforced: config.secret.is_some() || config.token.is_some(),
+            token: config.token.clone().unwrap_or_else(|| secret.api_token()),
+        };
+        let sealer = secret.sealer();
+        let listeners = bound.addresses();
+        let https = bound.proxy.https();
+        let store = Store::start(roo_kv::Config {
+            data_dir: config.data_dir.clone(),
+            listener: bound.raft,
+            advertise: config.advertise,
+            secret,
+            peers: config.peers,
+            start_delay: config.start_delay,
+        })
+        .await
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+
+        let vault = Arc::new(Vault::new(store.clone(), sealer));
+        let proxy_config = roo_proxy::Config { resolver: config.resolver, ..roo_proxy::Config::default() };
+        let (proxy, events) = Proxy::start(bound.proxy, proxy_config)
+            .map_err(|error| Failure::Failed(format!("can't start the proxy: {error}")))?;
+        let control = proxy.control();
+        let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
+
+        let (wanted_sender, wanted) = watch::channel(Arc::new(BTreeSet::new()));
+        let certificates = certificates::publish(&store, vault.clone(), control.clone(), wanted.clone());
+        answers::publish(&store, control.clone());
+        let routes = routes::publish(&store, control.clone(), wanted_sender);
+        let swarm = config
+            .swarm
+            .then(|| swarm::publish(config.docker_host, store.clone(), vault.clone(), &routes, shutdown.clone()));
+
+        let internal = config.authority == Authority::Internal;
+        let nudges = nudges(events);
+        let issuer = Issuer::new(vault.clone(), config.authority, wanted, certificates.inventory(), nudges);
+        let tasks = vec![
+            tokio::spawn(issuer.run(shutdown.clone())),
+            serve_api(
+                bound.api,
+                Api {
+                    store: store.clone(),
+                    vault: vault.clone(),
+                    control,
+                    routes,
+                    certificates: certificates.clone(),
+                    swarm,
+                    metrics,
+                    policy,
+                    debug: config.debug,
+                    listeners: listeners.clone(),
+                    stopping: stopping.clone(),
+                },
+                shutdown.clone(),
+            ),
+        ];
+        let data_dir = config.data_dir;
+        Ok(Self {
+            mode,
+            data_dir,
+            listeners,
+            store,
+            vault,
+            proxy,
+            https,
+            certificates,
+            internal,
+            stopping,
+            shutdown,
+            tasks,
+        })
+    }
+
+    /// Prints what listens where.
+    pub(super) fn announce(&self) {
+        for (name, address) in &self.listeners {
+            tracing::info!(listener = name, %address, "listening");
+        }
+    }
+
+    pub(super) fn listeners(&self) -> &[(&'static str, SocketAddr)] {
+        &self.listeners
+    }
+
+    pub(super) fn https(&self) -> SocketAddr {
+        self.https
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    pub(super) fn certificates(&self) -> &CertificateBook {
+        &self.certificates
+    }
+
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Whether certificates come from the cluster's own CA.
+    pub(super) fn issues_itself(&self) -> bool {
+        self.internal
+    }
+
+    /// Waits until the store can be read and written.
+    pub(super) async fn ready(&self) {
+        let mut status = self.store.status_changes();
+        // An error means that the store has stopped, which ends the node elsewhere.
+        let _ = status.wait_for(roo_kv::Status::is_ready).await;
+    }
+
+    /// Runs until asked to stop, then drains; or until the store can't go on.
+    pub(super) async fn run_until(self, mut stop: Stop) -> Result<(), Failure> {
+        let failed = self.store.failed();
+        tokio::select! {
+            () = stop.asked() => {}
+            reason = failed => {
+                return Err(Failure::Failed(format!("the store can't go on: {reason}; start the node again")));
+            }
+        }
+        tokio::select! {
+            () = self.stop() => Ok(()),
+            () = stop.asked() => Err(Failure::Failed("stopped at once by a second signal".to_owned())),
+        }
+    }
+
+    async fn stop(self) {
+        tracing::info!("stopping: open requests get {} s", DRAIN_TIMEOUT.as_secs());
+        self.stopping.cancel();
+        let drain = if self.mode == Mode::Dev { STOP_TIMEOUT } else { DRAIN_TIMEOUT };
+        self.proxy.shutdown(drain).await;
+        self.shutdown.cancel();
+        for task in self.tasks {
+            if tokio::time::timeout(STOP_TIMEOUT, task).await.is_err() {
+                tracing::debug!("a task did not end in time");
+            }
+        }
+        self.store.shutdown().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// The secret of the cluster: a person's, or one that a node alone made for itself.
+fn secret(config: &Config) -> Result<Secret, Failure> {
+    if let Some(secret) = &config.secret {
+        return Ok(secret.clone());
+    }
+    if config.peers != Peers::Alone && !config.swarm {
+        return Err(Failure::Usage(
+            "nodes that look for each other (--peers, --dns) must share a secret; make one with \
+             `openssl rand -hex 32` and give it to every node: --secret <text>, ROO_SECRET or ROO_SECRET_FILE"
+                .to_owned(),
+        ));
+    }
+    if config.peers != Peers::Alone {
+        tracing::warn!(
+            "no secret was given, so this node made one of its own; for a cluster of several nodes create the \
+             Docker secret roo_secret: openssl rand -hex 32 | docker secret create roo_secret -"
+        );
+    }
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|error| Failure::Failed(format!("can't make {}: {error}", config.data_dir.display())))?;
+    Secret::load_or_create(&crate::config::secret_path(&config.data_dir)).map_err(|e| Failure::Failed(e.to_string()))
+}
+
+/// The ports of a node, bound.
+struct Bound {
+    proxy: Listeners,
+    api: TcpListener,
+    api_address: SocketAddr,
+    raft: std::net::TcpListener,
+    raft_address: SocketAddr,
+}
+
+impl Bound {
+    async fn bind(config: &Config) -> Result<Self, Failure> {
+        let proxy = Listeners::bind(config.http, config.https, config.workers).map_err(|error| {
+            let (address, flag) = match error.port {
+                Port::Http => (config.http, "http"),
+                Port::Https => (config.https, "https"),
+            };
+            taken(address, flag, &error.source)
+        })?;
+        let api = TcpListener::bind(config.api).await.map_err(|error| taken(config.api, "api", &error))?;
+        let raft = std::net::TcpListener::bind(config.raft).map_err(|error| taken(config.raft, "raft", &error))?;
+        let address = |result: std::io::Result<SocketAddr>| result.map_err(|e| Failure::Failed(e.to_string()));
+        let (api_address, raft_address) = (address(api.local_addr())?, address(raft.local_addr())?);
+        Ok(Self { proxy, api, api_address, raft, raft_address })
+    }
+
+    fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        vec![
+            ("http", self.proxy.http()),
+            ("https", self.proxy.https()),
+            ("api", self.api_address),
+            ("raft", self.raft_address),
+        ]
+    }
+}
+
+fn taken(address: SocketAddr, flag: &str, error: &std::io::Error) -> Failure {
+    let what = match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!("port {} is taken ({address})", address.port()),
+        std::io::ErrorKind::PermissionDenied => format!("port {} may not be used by this user", address.port()),
+        _ => format!("can't listen on {address}: {error}"),
+    };
+    Failure::Failed(format!("{what}; choose another with --{flag} or ROO_{}", flag.to_uppercase()))
+}
+
+/// Passes names that handshakes wait for on to the issuer; drops them when it is busy, for it knows them anyway.
+fn nudges(mut events: Events) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(NUDGES_MAX);
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            match event {
+                roo_proxy::Event::CertificateWanted { name } => drop(sender.try_send(name.to_string())),
+                other => tracing::debug!(?other, "the proxy reports"),
+            }
+        }
+    });
+    receiver
+}
+
+fn serve_api(listener: TcpListener, api: Api, shutdown: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = api::serve(listener, Arc::new(api), shutdown).await {
+            tracing::error!(%error, "the API has stopped");
+        }
+    })
+}

@@ -1,0 +1,148 @@
+//! A small client of the API: one request, one connection.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http::header::{AUTHORIZATION, HOST};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+
+use super::Failure;
+use crate::config::Process;
+
+/// What every verb that talks to a node takes.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ClientArgs {
+    /// The node's API [env: ROO_ADDR] [default: 127.0.0.1:6299]
+    #[arg(long, global = true, value_name = "ADDR")]
+    addr: Option<String>,
+    /// The API's token [env: ROO_TOKEN, ROO_TOKEN_FILE, or derived from ROO_SECRET]
+    #[arg(long, global = true, value_name = "TEXT")]
+    token: Option<String>,
+    /// How many seconds an answer may take
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
+    timeout: u64,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+/// What is escaped in a path: everything but unreserved characters (RFC 3986, 2.3) and `/` and `:`.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/').remove(b':');
+
+/// `text` as it may stand in a path. A key that is `.` or `..`, or starts with `/`, survives because every dot
+/// segment and every slash at its start is escaped.
+pub(super) fn escape(text: &str) -> String {
+    let escaped = utf8_percent_encode(text, PATH).to_string();
+    escaped
+        .split('/')
+        .map(|segment| if segment.chars().all(|c| c == '.') { segment.replace('.', "%2E") } else { segment.to_owned() })
+        .collect::<Vec<_>>()
+        .join("%2F")
+}
+
+/// Runs a verb to its end.
+pub(super) fn block_on(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("can't start a runtime: {error}")))?
+        .block_on(verb)
+}
+
+impl ClientArgs {
+    /// Asks for JSON.
+    pub(super) async fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let body = self.send(Method::GET, path, Bytes::new()).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::Failed(format!("the answer to {path} is no JSON that this version knows: {error}"))
+        })
+    }
+
+    /// Sends a request and collects the answer. Any status but success is a failure, with the node's own words.
+    pub(super) async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failure> {
+        let exchange = async {
+            let response = self.open(method, path, body).await?;
+            response
+                .into_body()
+                .collect()
+                .await
+                .map(http_body_util::Collected::to_bytes)
+                .map_err(|error| Failure::Unreachable(format!("the node hung up: {error}")))
+        };
+        tokio::time::timeout(Duration::from_secs(self.timeout), exchange).await.unwrap_or_else(|_| {
+            Err(Failure::Unreachable(format!("no answer from {} within {} s", self.address_text(), self.timeout)))
+        })
+    }
+
+    /// Sends a request and leaves the body of the answer to be read as it comes.
+    pub(super) async fn open(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
+        let address = self.address()?;
+        let unreachable = |error: &dyn std::fmt::Display| {
+            Failure::Unreachable(format!("no node answers at {address}: {error}; is `roo run` up, is --addr right?"))
+        };
+        let stream = TcpStream::connect(&address).await.map_err(|error| unreachable(&error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header(HOST, &address);
+        if let Some(token) = self.token()? {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request
+            .body(Full::new(body))
+            .map_err(|error| Failure::Usage(format!("`{path}` can't be asked for: {error}")))?;
+        let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
+        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+    }
+
+    fn address_text(&self) -> String {
+        self.address().unwrap_or_default()
+    }
+
+    /// `--addr`, `ROO_ADDR`, or the loopback address with the port of `ROO_API`.
+    fn address(&self) -> Result<String, Failure> {
+        let env = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        if let Some(text) = self.addr.clone().or_else(|| env("ROO_ADDR")) {
+            let text = text.trim_start_matches("http://").trim_end_matches('/').to_owned();
+            return Ok(if text.contains(':') { text } else { format!("{text}:6299") });
+        }
+        let Some(api) = env("ROO_API") else { return Ok("127.0.0.1:6299".to_owned()) };
+        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let listen = crate::config::listen_address(&api, local).map_err(|m| Failure::Usage(format!("ROO_API: {m}")))?;
+        let ip = if listen.ip().is_unspecified() { local } else { listen.ip() };
+        Ok(SocketAddr::new(ip, listen.port()).to_string())
+    }
+
+    fn token(&self) -> Result<Option<String>, Failure> {
+        match &self.token {
+            Some(token) => Ok(Some(token.clone())),
+            None => crate::config::api_token(&std::collections::BTreeMap::new(), &Process).map_err(Failure::Usage),
+        }
+    }
+}
+
+/// What the node said when it refused, with its hint.
+async fn refusal(response: Response<Incoming>) -> Failure {
+    let status = response.status();
+    let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
+    let part = |name: &str| said.as_ref().and_then(|value| value.get(name)).and_then(|value| value.as_str());
+    let text = match (part("error"), part("hint")) {
+        (Some(error), Some(hint)) => format!("{error}\n{hint}"),
+        (Some(error), None) => error.to_owned(),
+        (None, _) => format!("the node answered {status}: {}", String::from_utf8_lossy(&body)),
+    };
+    match status {
+        StatusCode::BAD_REQUEST => Failure::Usage(text),
+        _ => Failure::Failed(text),
+    }
+}

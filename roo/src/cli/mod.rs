@@ -1,0 +1,124 @@
+//! The command line: `roo run`, `roo dev`, and verbs that talk to a node's API. Noun, then verb.
+
+mod ca;
+mod cert;
+mod client;
+mod completion;
+mod flags;
+mod healthcheck;
+mod kv;
+mod node;
+mod output;
+mod route;
+mod status;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use client::ClientArgs;
+use flags::Flags;
+
+/// A Raft-clustered HTTPS reverse proxy with ACME, for Docker Swarm and beyond.
+#[derive(Debug, Parser)]
+#[command(name = "roo", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 the node can't be reached.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node
+    Run(Flags),
+    /// Run one node on loopback with an internal CA, a demo service and a route to it
+    Dev(Flags),
+    /// Serve a page that tells about the request, to try routes with
+    Demo {
+        /// Where to listen: host:port, :port or a port
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
+        listen: String,
+    },
+    /// Show the state of a node and its cluster
+    Status(ClientArgs),
+    /// Read and write the store
+    Kv(kv::Noun),
+    /// List, add and remove routes
+    Route(route::Noun),
+    /// List certificates
+    Cert(cert::Noun),
+    /// List the nodes of the cluster
+    Node(node::Noun),
+    /// Print the root of the internal CA
+    Ca(ca::Noun),
+    /// Print the API's token, as derived from the secret or as given
+    Token(token::Args),
+    /// Tell by the exit code whether the node on this machine lives
+    Healthcheck(ClientArgs),
+    /// Print the version
+    Version,
+    /// Print the completion script of a shell
+    Completion(completion::Args),
+}
+
+/// Why a command did not succeed. Decides the exit code.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// It was tried and did not work: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+    /// It was asked for wrongly: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// The node did not answer: exit code 3.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Unreachable(_) => 3,
+        }
+    }
+}
+
+/// Parses the arguments of the process and does what they say.
+pub(crate) fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let text = failure.to_string();
+            for line in text.lines() {
+                eprintln!("roo: {line}");
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(flags) => crate::app::run(&flags.given),
+        Command::Dev(flags) => crate::app::dev(&flags.given),
+        Command::Demo { listen } => crate::app::demo(&listen),
+        Command::Version => {
+            println!("roo {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Command::Completion(args) => completion::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Status(args) => client::block_on(status::run(&args)),
+        Command::Healthcheck(args) => client::block_on(healthcheck::run(&args)),
+        Command::Kv(noun) => client::block_on(kv::run(&noun)),
+        Command::Route(noun) => client::block_on(route::run(&noun)),
+        Command::Cert(noun) => client::block_on(cert::run(&noun)),
+        Command::Node(noun) => client::block_on(node::run(&noun)),
+        Command::Ca(noun) => client::block_on(ca::run(&noun)),
+    }
+}

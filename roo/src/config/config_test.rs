@@ -1,0 +1,126 @@
+//! Every setting from every place, and every mistake.
+
+use std::io;
+
+use super::*;
+
+/// A map instead of the process's surroundings.
+#[derive(Default)]
+struct Map {
+    env: BTreeMap<String, String>,
+    files: BTreeMap<PathBuf, String>,
+}
+
+impl Surroundings for Map {
+    fn env(&self, name: &str) -> Option<String> {
+        self.env.get(name).cloned()
+    }
+
+    fn roo_names(&self) -> Vec<String> {
+        self.env.keys().filter(|name| name.starts_with("ROO_")).cloned().collect()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Option<String>> {
+        Ok(self.files.get(path).cloned())
+    }
+}
+
+fn resolve(flags: &[(&str, &str)], env: &[(&str, &str)], files: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    let own = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let flags: BTreeMap<String, String> = own(flags);
+    let map = Map { env: own(env), files: files.iter().map(|(k, v)| (k.into(), (*v).to_owned())).collect() };
+    Config::resolve(Mode::Run, &flags, &map)
+}
+
+#[test]
+fn flag_wins_over_environment_over_file_over_default() {
+    let file = [("c.json", r#"{"http": 3, "https": 3, "api": 3, "config": "x"}"#)];
+    let config = resolve(
+        &[("http", "1"), ("config", "c.json")],
+        &[("ROO_HTTP", "2"), ("ROO_HTTPS", "2"), ("ROO_RAFT", "")],
+        &file,
+    )
+    .expect("valid");
+    let ports = [config.http, config.https, config.api, config.raft].map(|address| address.port());
+    assert_eq!(ports, [1, 2, 3, 6300]);
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file() {
+    for (name, path) in [("ROO_SECRET_FILE", "/s"), ("ROO_X", "/run/secrets/roo_secret")] {
+        let config = resolve(&[], &[(name, "/s")], &[(path, "sixteen characters\n")]).expect("valid");
+        assert!(config.secret.is_some(), "{name}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_their_origin() {
+    let mistakes = resolve(
+        &[("http", "x"), ("workers", "0"), ("peers", "a:b"), ("dns", "n")],
+        &[("ROO_SECRET", "short"), ("ROO_DEBUG", "maybe"), ("ROO_TOKEN_FILE", "/none")],
+        &[],
+    )
+    .expect_err("refused")
+    .to_string();
+    for part in ["--http: ", "--workers: ", "--peers: ", "ROO_SECRET: ", "ROO_DEBUG: ", "ROO_TOKEN_FILE: "] {
+        assert!(mistakes.contains(part), "{part} in\n{mistakes}");
+    }
+    assert_eq!(mistakes.lines().count(), 6, "{mistakes}");
+}
+
+#[test]
+fn each_wrong_value_is_refused() {
+    for (name, value) in [
+        ("http", "70000"),
+        ("https", "nowhere"),
+        ("advertise", ":1"),
+        ("resolver", "dns.example"),
+        ("start-delay", "soon"),
+        ("token", "short"),
+        ("acme-directory", "http://ca.example"),
+        ("acme-email", "nobody"),
+        ("acme-ca-file", "/none"),
+        ("config", "/none"),
+    ] {
+        let mistakes = resolve(&[(name, value)], &[], &[]).expect_err(name).to_string();
+        assert!(mistakes.starts_with(&format!("--{name}: ")), "{mistakes}");
+    }
+}
+
+#[test]
+fn peers_and_dns_exclude_each_other() {
+    let mistakes = resolve(&[("peers", "a"), ("dns", "b")], &[], &[]).expect_err("refused").to_string();
+    assert!(mistakes.contains("--peers and --dns"), "{mistakes}");
+}
+
+#[test]
+fn the_directory_follows_mode_and_staging() {
+    let of = |flags: &[(&str, &str)]| match resolve(flags, &[], &[]).expect("valid").authority {
+        Authority::Acme(config) => config.directory,
+        Authority::Internal => "internal".to_owned(),
+        Authority::Off => "off".to_owned(),
+    };
+    assert_eq!(of(&[]), roo_acme::LETS_ENCRYPT_PRODUCTION);
+    assert_eq!(of(&[("acme-staging", "true")]), roo_acme::LETS_ENCRYPT_STAGING);
+    assert_eq!(of(&[("acme-directory", "off")]), "off");
+    let dev = Config::resolve(Mode::Dev, &BTreeMap::new(), &Map::default()).expect("valid");
+    assert!(matches!(dev.authority, Authority::Internal));
+    assert!(dev.http.ip().is_loopback());
+}
+
+#[test]
+fn unknown_names_in_the_environment_are_warned_about() {
+    let config = resolve(&[], &[("ROO_ACME_EMIAL", "a@b"), ("ROO_LOG", "debug")], &[]).expect("valid");
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("ROO_ACME_EMAIL"), "{:?}", config.warnings);
+}
+
+#[test]
+fn times_have_units() {
+    for (text, expected) in [("30", 30_000), ("30s", 30_000), ("500ms", 500), ("2m", 120_000), ("1.5s", 1_500)] {
+        assert_eq!(duration(text), Ok(Duration::from_millis(expected)), "{text}");
+    }
+    for text in ["", "s", "-1", "1d", "1e400"] {
+        assert!(duration(text).is_err(), "{text}");
+    }
+}

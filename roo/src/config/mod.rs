@@ -1,0 +1,335 @@
+//! What the daemon is told: flag over environment over file over default, parsed once into real types.
+
+mod address;
+mod file;
+mod setting;
+mod source;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use roo_acme::{AcmeConfig, Authority};
+use roo_kv::Secret;
+
+use file::ConfigFile;
+pub(crate) use setting::SETTINGS;
+use source::{Given, Sources};
+pub(crate) use source::{Process, Surroundings};
+
+/// Port of the Raft listener, and of peers that are named without one.
+const RAFT_PORT: u16 = 6300;
+/// Names that start with `ROO_` and belong to client verbs or the stack file, not to the daemon.
+const OTHER_NAMES: &[&str] = &["ROO_LOG", "ROO_ADDR", "ROO_IMAGE", "ROO_PUBLISH_HTTP", "ROO_PUBLISH_HTTPS", "ROO_BIN"];
+
+/// How the process was started, which decides the defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// `roo run`: all interfaces, well-known ports, Let's Encrypt.
+    Run,
+    /// `roo dev`: loopback, high ports, the internal CA.
+    Dev,
+}
+
+/// Everything the daemon needs to know, checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) http: SocketAddr,
+    pub(crate) https: SocketAddr,
+    pub(crate) api: SocketAddr,
+    pub(crate) raft: SocketAddr,
+    pub(crate) workers: usize,
+    pub(crate) advertise: Option<String>,
+    pub(crate) peers: roo_kv::Peers,
+    pub(crate) resolver: Option<SocketAddr>,
+    pub(crate) start_delay: Duration,
+    /// The shared secret, if a person gave one.
+    pub(crate) secret: Option<Secret>,
+    /// The API's token, if a person gave one.
+    pub(crate) token: Option<String>,
+    pub(crate) authority: Authority,
+    pub(crate) swarm: bool,
+    pub(crate) docker_host: Option<String>,
+    pub(crate) debug: bool,
+    /// Sentences for the log: keys without effect, names not known.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Everything that is wrong with the given settings, a sentence each. Never empty.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub(crate) struct Mistakes(pub(crate) Vec<String>);
+
+impl Config {
+    /// Collects the settings from all places.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub(crate) fn resolve(
+        mode: Mode,
+        flags: &BTreeMap<String, String>,
+        surroundings: &dyn Surroundings,
+    ) -> Result<Self, Mistakes> {
+        let mut mistakes = Vec::new();
+        let file = read_file(flags, surroundings).unwrap_or_else(|mistake| {
+            mistakes.push(mistake);
+            None
+        });
+        let mut warnings = file.as_ref().map(ConfigFile::warnings).unwrap_or_default();
+        warnings.extend(unknown_names(surroundings));
+        let mut reader = Reader { sources: Sources { flags, surroundings, file: file.as_ref() }, mistakes };
+        let config = Self::read(mode, &mut reader, surroundings, warnings);
+        if reader.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(reader.mistakes)) }
+    }
+
+    fn read(mode: Mode, reader: &mut Reader<'_>, surroundings: &dyn Surroundings, warnings: Vec<String>) -> Self {
+        let (ip, http, https) = match mode {
+            Mode::Run => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 80, 443),
+            Mode::Dev => (IpAddr::V4(Ipv4Addr::LOCALHOST), 8080, 8443),
+        };
+        let mut listener =
+            |name, port| reader.read(name, |text| address::listen(text, ip)).unwrap_or(SocketAddr::new(ip, port));
+        let (http, https, api, raft) =
+            (listener("http", http), listener("https", https), listener("api", 6299), listener("raft", RAFT_PORT));
+        let resolver = reader.read("resolver", resolver);
+        Self {
+            data_dir: reader.read("data-dir", |text| Ok(PathBuf::from(text))).unwrap_or_else(|| "roo-data".into()),
+            http,
+            https,
+            api,
+            raft,
+            workers: reader.read("workers", workers).unwrap_or_else(cores),
+            advertise: reader.read("advertise", |text| address::peer(text, raft.port())),
+            peers: peers(reader, raft.port(), resolver),
+            resolver,
+            start_delay: reader.read("start-delay", duration).unwrap_or(Duration::from_secs(3)),
+            secret: reader.read("secret", |text| Secret::from_text(text).map_err(|error| error.to_string())),
+            token: reader.read("token", token),
+            authority: authority(mode, reader, surroundings),
+            swarm: reader.read("swarm", boolean).unwrap_or(false),
+            docker_host: reader.read("docker-host", |text| Ok(text.to_owned())),
+            debug: reader.read("debug", boolean).unwrap_or(false),
+            warnings,
+        }
+    }
+}
+
+/// Reads single settings and collects what is wrong with them.
+struct Reader<'a> {
+    sources: Sources<'a>,
+    mistakes: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn read<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let Given { text, origin } = match self.sources.find(name) {
+            Ok(found) => found?,
+            Err(mistake) => {
+                self.mistakes.push(mistake);
+                return None;
+            }
+        };
+        parse(&text).map_err(|fault| self.mistakes.push(format!("{origin}: {fault}"))).ok()
+    }
+}
+
+fn read_file(flags: &BTreeMap<String, String>, surroundings: &dyn Surroundings) -> Result<Option<ConfigFile>, String> {
+    let given = Sources { flags, surroundings, file: None }.find("config")?;
+    let Some(Given { text: path, origin }) = given else { return Ok(None) };
+    match surroundings.read(Path::new(&path)) {
+        Ok(Some(text)) => ConfigFile::parse(Path::new(&path), &text).map(Some),
+        Ok(None) => Err(format!("{origin}: there is no file {path}")),
+        Err(error) => Err(format!("{origin}: can't read {path}: {error}")),
+    }
+}
+
+fn unknown_names(surroundings: &dyn Surroundings) -> Vec<String> {
+    let known = || {
+        SETTINGS.iter().flat_map(|s| {
+            let file = s.secret.then(|| format!("{}_FILE", s.env()));
+            std::iter::once(s.env()).chain(file)
+        })
+    };
+    let unknown = |name: &String| !OTHER_NAMES.contains(&name.as_str()) && !known().any(|known| known == *name);
+    let mut names: Vec<String> = surroundings.roo_names().into_iter().filter(unknown).collect();
+    names.sort();
+    names
+        .into_iter()
+        .map(|name| {
+            let hint = file::nearest(&name, known()).map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+            format!("the environment sets {name}, which is no setting of Roo{hint}")
+        })
+        .collect()
+}
+
+fn peers(reader: &mut Reader<'_>, raft_port: u16, resolver: Option<SocketAddr>) -> roo_kv::Peers {
+    let port = if raft_port == 0 { RAFT_PORT } else { raft_port };
+    let list = reader.read("peers", |text| {
+        text.split(',')
+            .map(str::trim)
+            .filter(|t| !t.is_empty())
+            .map(|t| address::peer(t, RAFT_PORT))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let dns = reader.read("dns", |text| dns_name(text, port));
+    match (list, dns) {
+        (Some(_), Some(_)) => {
+            reader.mistakes.push("--peers and --dns exclude each other; give one of them".to_owned());
+            roo_kv::Peers::Alone
+        }
+        (Some(list), None) if !list.is_empty() => roo_kv::Peers::List(list),
+        (None, Some((name, port))) => roo_kv::Peers::Dns { name, port, resolver },
+        _ => roo_kv::Peers::Alone,
+    }
+}
+
+fn dns_name(text: &str, default_port: u16) -> Result<(String, u16), String> {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) => {
+            (name, port.parse().map_err(|_| format!("`{port}` in `{text}` is no port; write name or name:port"))?)
+        }
+        None => (text, default_port),
+    };
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if plain { Ok((name.to_owned(), port)) } else { Err(format!("`{text}` is no DNS name")) }
+}
+
+fn resolver(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<IpAddr>() {
+        Ok(ip) => Ok(SocketAddr::new(ip, 53)),
+        Err(_) => text.parse().map_err(|_| format!("`{text}` is no address of a DNS server; write ip or ip:port")),
+    }
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err(format!("`{text}` is no number of threads from 1 to 1024")),
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Durations are written as `30s`, `500ms`, `2m`, or as bare seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale = match unit.trim() {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("`{text}` is no time; write for example 30s, 500ms, 2m")),
+    };
+    let seconds: f64 = number.parse().map_err(|_| format!("`{text}` is no time; write for example 30s, 500ms, 2m"))?;
+    Duration::try_from_secs_f64(seconds * scale).map_err(|_| format!("`{text}` is out of range"))
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
+fn token(text: &str) -> Result<String, String> {
+    let visible = text.bytes().all(|b| b.is_ascii_graphic());
+    if visible && text.len() >= 16 {
+        Ok(text.to_owned())
+    } else {
+        Err("a token has 16 characters or more, all of them visible ASCII".to_owned())
+    }
+}
+
+fn authority(mode: Mode, reader: &mut Reader<'_>, surroundings: &dyn Surroundings) -> Authority {
+    let staging = reader.read("acme-staging", boolean).unwrap_or(false);
+    let email = reader.read("acme-email", |text| match text.contains('@') {
+        true => Ok(text.to_owned()),
+        false => Err(format!("`{text}` is no mail address")),
+    });
+    let extra_roots_pem = reader.read("acme-ca-file", |path| match surroundings.read(Path::new(path)) {
+        Ok(Some(text)) if text.contains("-----BEGIN CERTIFICATE-----") => Ok(text.into_bytes()),
+        Ok(Some(_)) => Err(format!("{path} holds no certificate in PEM form")),
+        Ok(None) => Err(format!("there is no file {path}")),
+        Err(error) => Err(format!("can't read {path}: {error}")),
+    });
+    let default = match (mode, staging) {
+        (_, true) => roo_acme::LETS_ENCRYPT_STAGING,
+        (Mode::Run, false) => roo_acme::LETS_ENCRYPT_PRODUCTION,
+        (Mode::Dev, false) => "internal",
+    };
+    let directory = reader.read("acme-directory", directory).unwrap_or_else(|| default.to_owned());
+    match directory.as_str() {
+        "internal" => Authority::Internal,
+        "off" => Authority::Off,
+        _ => Authority::Acme(AcmeConfig { directory, email, extra_roots_pem }),
+    }
+}
+
+fn directory(text: &str) -> Result<String, String> {
+    let https = url::Url::parse(text).is_ok_and(|url| url.scheme() == "https" && url.has_host());
+    if https || matches!(text, "internal" | "off") {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{text}` is neither an https URL nor `internal` nor `off`"))
+    }
+}
+
+/// Reads a listening address; see [`address::listen`].
+///
+/// # Errors
+/// A sentence that names what is wrong with `text`.
+pub(crate) fn listen_address(text: &str, default_ip: IpAddr) -> Result<SocketAddr, String> {
+    address::listen(text, default_ip)
+}
+
+/// The API's token as a person gave it: the token itself, or derived from the secret.
+///
+/// # Errors
+/// A sentence that names what is wrong with what was given.
+pub(crate) fn api_token(
+    flags: &BTreeMap<String, String>,
+    surroundings: &dyn Surroundings,
+) -> Result<Option<String>, String> {
+    let mut reader = Reader { sources: Sources { flags, surroundings, file: None }, mistakes: Vec::new() };
+    let given = reader.read("token", token);
+    let secret = reader.read("secret", |text| Secret::from_text(text).map_err(|error| error.to_string()));
+    match reader.mistakes.pop() {
+        Some(mistake) => Err(mistake),
+        None => Ok(given.or_else(|| secret.map(|secret| secret.api_token()))),
+    }
+}
+
+/// The token derived from the secret that a node made for itself.
+///
+/// # Errors
+/// A sentence when there is none.
+pub(crate) fn data_dir_token(
+    flags: &BTreeMap<String, String>,
+    surroundings: &dyn Surroundings,
+) -> Result<String, String> {
+    let given = Sources { flags, surroundings, file: None }.find("data-dir")?;
+    let dir = given.map_or_else(|| PathBuf::from("roo-data"), |given| PathBuf::from(given.text));
+    let path = secret_path(&dir);
+    if !path.exists() {
+        return Err(format!(
+            "no secret was given, and there is none in {}; give --secret or --data-dir",
+            dir.display()
+        ));
+    }
+    Secret::load_or_create(&path).map(|secret| secret.api_token()).map_err(|error| error.to_string())
+}
+
+/// Where a node keeps the secret that it made for itself.
+pub(crate) fn secret_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("secret")
+}
+
+#[cfg(test)]
+#[path = "config_test.rs"]
+mod tests;

@@ -1,0 +1,85 @@
+//! The settings of the daemon: one table from which flags, environment names and file keys are derived.
+
+/// One setting of `roo run`.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// The flag without its dashes: `data-dir`. The environment name is derived from it: `ROO_DATA_DIR`.
+    pub(crate) name: &'static str,
+    /// What stands for the value in the help.
+    pub(crate) value: &'static str,
+    /// One line for the help.
+    pub(crate) help: &'static str,
+    /// A secret is also read from the file that `ROO_<NAME>_FILE` names and from `/run/secrets/roo_<name>`.
+    pub(crate) secret: bool,
+    /// A switch: its flag needs no value.
+    pub(crate) switch: bool,
+    /// The key of the original's JSON file that means the same, as a path of object keys.
+    pub(crate) original: &'static [&'static str],
+}
+
+const fn setting(name: &'static str, value: &'static str, help: &'static str) -> Setting {
+    Setting { name, value, help, secret: false, switch: false, original: &[] }
+}
+
+impl Setting {
+    const fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+
+    const fn switch(self) -> Self {
+        Self { switch: true, ..self }
+    }
+
+    const fn original(self, path: &'static [&'static str]) -> Self {
+        Self { original: path, ..self }
+    }
+
+    /// The environment name: `ROO_DATA_DIR`.
+    pub(crate) fn env(&self) -> String {
+        format!("ROO_{}", self.name.replace('-', "_").to_uppercase())
+    }
+
+    /// The key in a configuration file: `data_dir`.
+    pub(crate) fn file_key(&self) -> String {
+        self.name.replace('-', "_")
+    }
+}
+
+/// Every setting, in the order of the help.
+pub(crate) const SETTINGS: &[Setting] = &[
+    setting("data-dir", "DIR", "Where identity, log, store and snapshots live [default: ./roo-data]")
+        .original(&["DataDirectoryRoot"]),
+    setting("http", "ADDR", "Listener for plain http: challenges, redirects, http routes [default: :80]"),
+    setting("https", "ADDR", "Listener for https [default: :443]"),
+    setting("api", "ADDR", "Listener for the API [default: :6299]"),
+    setting("raft", "ADDR", "Listener for the other nodes [default: :6300]").original(&["Cluster", "Binding"]),
+    setting("workers", "N", "Proxy threads [default: one per core]"),
+    setting("advertise", "ADDR", "Raft address the other nodes dial [default: found out]"),
+    setting("peers", "ADDRS", "Raft addresses of the nodes, separated by commas")
+        .original(&["Cluster", "BootstrapHosts"]),
+    setting("dns", "NAME", "Name whose addresses are the nodes, for example tasks.roo_roo.")
+        .original(&["Cluster", "DNS"]),
+    setting("resolver", "ADDR", "DNS server for node and upstream names [default: the system's]")
+        .original(&["Cluster", "Resolver"]),
+    setting("start-delay", "TIME", "How long the set of nodes must be stable before a cluster is formed [default: 3s]")
+        .original(&["Cluster", "StartDelaySeconds"]),
+    setting("secret", "TEXT", "The cluster's shared secret, 16 characters or more").secret(),
+    setting("token", "TEXT", "The API's bearer token [default: derived from the secret]").secret(),
+    setting(
+        "acme-directory",
+        "URL",
+        "ACME directory, `internal` for Roo's own CA, `off` for none [default: Let's Encrypt]",
+    ),
+    setting("acme-email", "MAIL", "Contact for the ACME account"),
+    setting("acme-ca-file", "FILE", "PEM file with roots to trust for the ACME directory"),
+    setting("acme-staging", "BOOL", "Use Let's Encrypt's staging directory").switch().original(&["AcmeStaging"]),
+    setting("swarm", "BOOL", "Watch Docker Swarm's services for routes").switch().original(&["Swarm"]),
+    setting("docker-host", "URL", "The Docker engine [default: unix:///var/run/docker.sock]"),
+    setting("config", "FILE", "Configuration file in JSON"),
+    setting("debug", "BOOL", "Serve /debug/pprof/").switch().original(&["Debug"]),
+];
+
+/// The setting called `name`.
+pub(crate) fn by_name(name: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.name == name).expect("the name stands in the table above")
+}

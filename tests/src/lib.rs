@@ -1,1 +1,0 @@
-//! End to end tests of Roo, across crates and real servers.
