@@ -50,3 +50,44 @@ impl Register {
         Some(claim.route)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(id: &str, name: &str, labels: &[(&str, &str)]) -> Description {
+        Description {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            service_labels: labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect(),
+            ..Description::default()
+        }
+    }
+
+    #[test]
+    fn the_first_by_name_has_an_origin_and_the_other_is_told() {
+        let labels = [("roo.host", "a.example"), ("roo.port", "80")];
+        let both = [("roo.host", "a.example,b.example"), ("roo.port", "80")];
+        let forward = vec![service("1", "b", &both), service("2", "a", &labels), service("3", "c", &[])];
+        let backward = forward.iter().rev().cloned().collect();
+
+        let (services, problems) = settle(forward);
+        let routes: Vec<(&str, usize)> = services.iter().map(|s| (s.name.as_str(), s.routes.len())).collect();
+        assert_eq!(routes, [("a", 1), ("b", 1), ("c", 0)]);
+        assert_eq!(services[1].routes[0].host, "b.example");
+        let [problem] = &problems[..] else { panic!("one problem expected, got {problems:#?}") };
+        assert_eq!((problem.service.as_str(), problem.label.as_str()), ("b", "roo.host"));
+        assert!(problem.message.contains("https://a.example") && problem.message.contains("'a'"));
+
+        assert_eq!(settle(backward), (services, problems), "the order of the list must not matter");
+    }
+
+    #[test]
+    fn a_bad_service_does_not_disturb_another() {
+        let bad = service("1", "bad", &[("OriginHosts", "a.example"), ("DestinationPort", "x")]);
+        let good = service("2", "good", &[("roo.host", "a.example"), ("roo.port", "80")]);
+        let (services, problems) = settle(vec![bad, good]);
+        assert_eq!(services[1].routes.len(), 1, "an origin that came to nothing must not be taken");
+        assert!(problems.iter().all(|problem| problem.service == "bad"));
+    }
+}

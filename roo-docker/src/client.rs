@@ -45,14 +45,15 @@ pub(crate) enum EngineError {
     Timeout { call: &'static str, after: Duration },
     #[error("the engine closed the event stream")]
     EventsEnded,
-    #[error("can't {call}: {reason}")]
-    Failed { call: &'static str, reason: String },
+    #[error("the engine at {host} did not {call}: {reason}")]
+    Failed { host: String, call: &'static str, reason: String },
 }
 
 /// A client of one engine. Connects per call; holds nothing open but event streams.
 #[derive(Debug)]
 pub(crate) struct Engine {
     docker: Docker,
+    host: String,
 }
 
 impl Engine {
@@ -65,47 +66,51 @@ impl Engine {
                 return Err(EngineError::NoSocket { path: path.into() });
             }
             Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION)
-        } else if host.starts_with("tcp://") || host.starts_with("http://") {
+        } else if is_tcp(host) {
             Docker::connect_with_http(host, seconds, API_DEFAULT_VERSION)
         } else {
             return Err(EngineError::Host { host: host.into() });
         };
-        let docker = docker.map_err(|error| refine("connect to Docker", error))?;
-        Ok(Self { docker })
+        match docker {
+            Ok(docker) => Ok(Self { docker, host: host.to_owned() }),
+            Err(error) => Err(refine(host, "answer", error)),
+        }
     }
 
     /// All services of the swarm. Bounded by [`CALL_TIMEOUT`]; may be dropped at any time.
     pub(crate) async fn services(&self) -> Result<Vec<Description>, EngineError> {
         let list = self.docker.list_services(None::<ListServicesOptions>);
-        let services = bounded("list services", CALL_TIMEOUT, list).await?;
+        let services = self.bounded("list services", CALL_TIMEOUT, list).await?;
         Ok(services.into_iter().filter_map(describe).collect())
     }
 
     /// One item for each change of a service. Ends with the connection or at the first undecodable event.
-    pub(crate) fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + use<> {
+    pub(crate) fn events(&self) -> impl Stream<Item = Result<(), EngineError>> {
         let only = |value: &str| vec![value.to_owned()];
         let filters = HashMap::from([("scope", only("swarm")), ("type", only("service"))]);
         let options = EventsOptionsBuilder::new().filters(&filters).build();
-        self.docker.events(Some(options)).map(|event| event.map(drop).map_err(|error| refine("read events", error)))
+        let refined = |error| refine(&self.host, "send events", error);
+        self.docker.events(Some(options)).map(move |event| event.map(drop).map_err(refined))
     }
 
     /// Whether anybody is there: any answer within `limit` counts, a refusal too.
     pub(crate) async fn ping(&self, limit: Duration) -> Result<(), EngineError> {
-        match bounded("answer a ping", limit, self.docker.ping()).await {
+        match self.bounded("answer a ping", limit, self.docker.ping()).await {
             Ok(_) | Err(EngineError::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
-}
 
-async fn bounded<T>(
-    call: &'static str,
-    limit: Duration,
-    answer: impl Future<Output = Result<T, BollardError>>,
-) -> Result<T, EngineError> {
-    match timeout(limit, answer).await {
-        Ok(answer) => answer.map_err(|error| refine(call, error)),
-        Err(_) => Err(EngineError::Timeout { call, after: limit }),
+    async fn bounded<T>(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, BollardError>>,
+    ) -> Result<T, EngineError> {
+        match timeout(limit, answer).await {
+            Ok(answer) => answer.map_err(|error| refine(&self.host, call, error)),
+            Err(_) => Err(EngineError::Timeout { call, after: limit }),
+        }
     }
 }
 
@@ -114,8 +119,14 @@ fn socket_path(host: &str) -> Option<&str> {
     host.strip_prefix("unix://").or_else(|| host.starts_with('/').then_some(host))
 }
 
+/// Whether `host` names an engine on the network.
+fn is_tcp(host: &str) -> bool {
+    let address = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://"));
+    address.is_some_and(|address| !address.trim_matches('/').is_empty())
+}
+
 /// bollard's error in our terms.
-fn refine(call: &'static str, error: BollardError) -> EngineError {
+fn refine(host: &str, call: &'static str, error: BollardError) -> EngineError {
     match error {
         BollardError::DockerResponseServerError { status_code, message } => {
             // The engine has one status (503) for "no manager", "locked" and "no quorum"; the text tells.
@@ -126,7 +137,10 @@ fn refine(call: &'static str, error: BollardError) -> EngineError {
             }
         }
         BollardError::RequestTimeoutError => EngineError::Timeout { call, after: CALL_TIMEOUT },
-        other => EngineError::Failed { call, reason: chain(&other) },
+        BollardError::HyperLegacyError { err } => {
+            EngineError::Failed { host: host.to_owned(), call, reason: chain(&err) }
+        }
+        other => EngineError::Failed { host: host.to_owned(), call, reason: chain(&other) },
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn parse_url(value: &str) -> Result<String, Fault> {
     }
     // The parser mends `http:/host` and `http:host`; what is handed on must be right as written.
     let written = value.split_once("://").map(|(_, rest)| rest);
-    if !written.is_some_and(|rest| !rest.starts_with(['/', '\\'])) {
+    if written.is_none_or(|rest| rest.starts_with(['/', '\\'])) {
         return Err(fault("'//' and a host must follow the scheme"));
     }
     if value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {

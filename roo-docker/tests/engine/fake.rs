@@ -1,0 +1,233 @@
+//! A Docker engine on a Unix socket that answers what a test tells it to.
+
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::{net::UnixListener, sync::mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What the engine says to one kind of request.
+#[derive(Clone)]
+pub(crate) enum Answer {
+    /// This status and body.
+    Body(StatusCode, String),
+    /// Nothing, ever.
+    Silence,
+}
+
+impl Answer {
+    pub(crate) fn json(value: &Value) -> Self {
+        Self::Body(StatusCode::OK, value.to_string())
+    }
+
+    pub(crate) fn raw(text: &str) -> Self {
+        Self::Body(StatusCode::OK, text.to_owned())
+    }
+
+    pub(crate) fn error(status: u16, message: &str) -> Self {
+        Self::Body(StatusCode::from_u16(status).unwrap(), json!({ "message": message }).to_string())
+    }
+}
+
+/// The engine's script and memory.
+pub(crate) struct Script {
+    pub(crate) services: Answer,
+    pub(crate) ping: Answer,
+    /// `None` while the event stream is open to all; otherwise what it says instead.
+    pub(crate) events: Option<Answer>,
+    /// Path and query of every request, in order.
+    pub(crate) requests: Vec<String>,
+    streams: Vec<mpsc::UnboundedSender<Bytes>>,
+}
+
+pub(crate) struct FakeEngine {
+    script: Arc<Mutex<Script>>,
+    socket: PathBuf,
+    running: Option<(CancellationToken, TaskTracker)>,
+    _dir: tempfile::TempDir,
+}
+
+impl FakeEngine {
+    /// An engine with these services that does not run yet.
+    pub(crate) fn new(services: &Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let script = Script {
+            services: Answer::json(services),
+            ping: Answer::raw("OK"),
+            events: None,
+            requests: Vec::new(),
+            streams: Vec::new(),
+        };
+        Self { script: Arc::new(Mutex::new(script)), socket: dir.path().join("docker.sock"), running: None, _dir: dir }
+    }
+
+    pub(crate) fn started(services: &Value) -> Self {
+        let mut engine = Self::new(services);
+        engine.start();
+        engine
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    pub(crate) fn start(&mut self) {
+        let listener = UnixListener::bind(&self.socket).unwrap();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(accept(
+            listener,
+            self.script.clone(),
+            stop.clone(),
+            tasks.clone(),
+        )));
+        self.running = Some((stop, tasks));
+    }
+
+    /// Ends the engine with all its connections, as a crash does.
+    pub(crate) async fn stop(&mut self) {
+        let (stop, tasks) = self.running.take().unwrap();
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        self.script().streams.clear();
+        std::fs::remove_file(&self.socket).unwrap();
+    }
+
+    /// Sends these bytes to all who listen to events; tells how many those are.
+    pub(crate) fn emit(&self, bytes: &str) -> usize {
+        let mut script = self.script();
+        script.streams.retain(|stream| stream.send(Bytes::copy_from_slice(bytes.as_bytes())).is_ok());
+        script.streams.len()
+    }
+
+    /// Ends all event streams, and nothing else.
+    pub(crate) fn hang_up_events(&self) {
+        self.script().streams.clear();
+    }
+
+    /// How often this path was asked for.
+    pub(crate) fn asked(&self, path: &str) -> usize {
+        self.script().requests.iter().filter(|request| request.starts_with(path)).count()
+    }
+}
+
+impl Drop for FakeEngine {
+    fn drop(&mut self) {
+        if let Some((stop, _)) = &self.running {
+            stop.cancel();
+        }
+    }
+}
+
+async fn accept(listener: UnixListener, script: Arc<Mutex<Script>>, stop: CancellationToken, tasks: TaskTracker) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let script = script.clone();
+        let service = service_fn(move |request| answer(request, script.clone()));
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        // A watch may hang up at any time.
+        tasks.spawn(stop.clone().run_until_cancelled_owned(async move { connection.await.ok() }));
+    }
+}
+
+type Body = BoxBody<Bytes, Infallible>;
+
+async fn answer(request: Request<Incoming>, script: Arc<Mutex<Script>>) -> Result<Response<Body>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let answer = {
+        let mut script = script.lock().unwrap();
+        script.requests.push(request.uri().to_string());
+        match path.as_str() {
+            "/services" => script.services.clone(),
+            "/_ping" => script.ping.clone(),
+            "/version" => Answer::json(&json!({ "Version": "20.10.24", "ApiVersion": "1.41" })),
+            "/info" => Answer::json(&json!({ "Swarm": { "ControlAvailable": true } })),
+            "/events" => match &script.events {
+                Some(answer) => answer.clone(),
+                None => return Ok(Response::new(open_stream(&mut script))),
+            },
+            _ => Answer::error(404, "page not found"),
+        }
+    };
+    match answer {
+        Answer::Silence => std::future::pending().await,
+        Answer::Body(status, text) => {
+            let mut response = Response::new(Full::new(Bytes::from(text)).boxed());
+            *response.status_mut() = status;
+            response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+            Ok(response)
+        }
+    }
+}
+
+fn open_stream(script: &mut Script) -> Body {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    script.streams.push(sender);
+    let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let bytes = receiver.recv().await?;
+        Some((Ok(Frame::data(bytes)), receiver))
+    });
+    BodyExt::boxed(StreamBody::new(frames))
+}
+
+/// A service as the engine lists it, with labels on the service and on its containers.
+pub(crate) fn service(name: &str, service_labels: &Value, container_labels: &Value) -> Value {
+    json!({
+        "ID": format!("id-{name}"),
+        "Version": { "Index": 17 },
+        "CreatedAt": "2024-05-01T10:00:00.123456789Z",
+        "UpdatedAt": "2024-05-01T10:00:00.123456789Z",
+        "Spec": {
+            "Name": name,
+            "Labels": service_labels,
+            "TaskTemplate": {
+                "ContainerSpec": { "Image": "x:latest", "Labels": container_labels, "Isolation": "default" },
+                "ForceUpdate": 0,
+                "Runtime": "container",
+            },
+            "Mode": { "Replicated": { "Replicas": 1 } },
+            "EndpointSpec": {
+                "Mode": "vip",
+                "Ports": [
+                    { "Protocol": "tcp", "TargetPort": 3000, "PublishMode": "host" },
+                    { "Protocol": "udp", "TargetPort": 53, "PublishMode": "host" },
+                ],
+            },
+        },
+        "Endpoint": { "Spec": { "Mode": "vip" } },
+    })
+}
+
+/// A service with the native label for this host.
+pub(crate) fn site(name: &str, host: &str) -> Value {
+    service(name, &json!({ "roo.host": host }), &json!({}))
+}
+
+/// An event of a service, as one line.
+pub(crate) fn event(action: &str) -> String {
+    let event = json!({
+        "Type": "service",
+        "Action": action,
+        "Actor": { "ID": "id-a", "Attributes": { "name": "a", "updatestate.new": "updating" } },
+        "scope": "swarm",
+        "time": 1_700_000_000,
+        "timeNano": 1_700_000_000_000_000_000_i64,
+    });
+    format!("{event}\n")
+}

@@ -1,0 +1,7 @@
+//! The watch against engines: a fake one that misbehaves on demand, and the machine's own, read only.
+
+#![allow(clippy::unwrap_used)]
+
+mod fake;
+mod real;
+mod watch;
