@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::backoff::Backoff;
 use crate::record::{self, RecordError};
 use crate::timestamp;
 
@@ -11,7 +12,9 @@ use crate::timestamp;
 pub struct Attempts {
     /// Failures in a row, at least 1.
     pub failures: u32,
-    /// What went wrong last, for people; never holds a secret. At most 1 KiB.
+    /// How many of them were the authority saying no; the others did not reach it.
+    pub refusals: u32,
+    /// What went wrong last, for people; one line, never holds a secret. At most 1 KiB.
     pub last_error: String,
     /// When it went wrong last.
     #[serde(with = "timestamp")]
@@ -19,6 +22,24 @@ pub struct Attempts {
     /// Not to be tried before this time.
     #[serde(with = "timestamp")]
     pub next_at: Timestamp,
+}
+
+/// One failure, as far as it matters for the next try.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) error: String,
+    pub(crate) kind: FailureKind,
+    /// The authority asked not to be bothered before.
+    pub(crate) retry_at: Option<Timestamp>,
+}
+
+/// Who failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// The authority said no: trying costs something there.
+    Refused,
+    /// The authority or the store did not answer: trying is free.
+    Unreachable,
 }
 
 impl Attempts {
@@ -30,5 +51,120 @@ impl Attempts {
     /// Reads any stored version.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         record::decode(bytes)
+    }
+
+    /// The memory after one more `failure` at `now`. `spread` in `0.0..1.0` is the jitter.
+    ///
+    /// Refusals and silences wait by their own counts: a CA that was away for a day must not push a name
+    /// into the long waits meant for names that the CA refuses.
+    pub(crate) fn after(earlier: Option<&Self>, failure: &Failure, now: Timestamp, spread: f64) -> Self {
+        let failures = earlier.map_or(0, |attempts| attempts.failures);
+        let refusals = earlier.map_or(0, |attempts| attempts.refusals);
+        let silences = failures.saturating_sub(refusals);
+        let (refusals, delay) = match failure.kind {
+            FailureKind::Refused => {
+                let refusals = refusals.saturating_add(1);
+                (refusals, Backoff::REFUSED.delay(refusals, spread))
+            }
+            FailureKind::Unreachable => {
+                let silences = silences.saturating_add(1);
+                (refusals, Backoff::UNREACHABLE.delay(silences, spread))
+            }
+        };
+        let own = now.saturating_add(delay).unwrap_or(Timestamp::MAX);
+        let latest = now.saturating_add(RETRY_AFTER_MAX).unwrap_or(Timestamp::MAX);
+        let asked = failure.retry_at.unwrap_or(now).min(latest);
+        Self {
+            failures: failures.saturating_add(1),
+            refusals,
+            last_error: one_line(&failure.error),
+            last_at: now,
+            next_at: own.max(asked),
+        }
+    }
+}
+
+/// A longer `Retry-After` is cut to this: no published limit is longer than a week.
+const RETRY_AFTER_MAX: std::time::Duration = std::time::Duration::from_hours(7 * 24);
+
+const ERROR_BYTES_MAX: usize = 1024;
+
+/// The text as one line without control characters, cut at a character boundary.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for character in text.trim().chars() {
+        if line.len() + character.len_utf8() > ERROR_BYTES_MAX {
+            break;
+        }
+        line.push(if character.is_control() { ' ' } else { character });
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn failure(kind: FailureKind) -> Failure {
+        Failure { error: "no route to host".to_owned(), kind, retry_at: None }
+    }
+
+    fn seconds_until_next(attempts: &Attempts) -> i64 {
+        attempts.next_at.as_second() - attempts.last_at.as_second()
+    }
+
+    #[test]
+    fn an_outage_does_not_lengthen_the_waits_for_refusals() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let mut attempts = None;
+        for _ in 0..50 {
+            let failure = failure(FailureKind::Unreachable);
+            attempts = Some(Attempts::after(attempts.as_ref(), &failure, now, 0.0));
+        }
+        assert_eq!(seconds_until_next(attempts.as_ref().unwrap()), 15 * 60);
+        let refused = failure(FailureKind::Refused);
+        let attempts = Attempts::after(attempts.as_ref(), &refused, now, 0.0);
+        assert_eq!(seconds_until_next(&attempts), 30);
+        assert_eq!((attempts.failures, attempts.refusals), (51, 1));
+    }
+
+    #[test]
+    fn retry_after_is_obeyed_when_it_is_later_and_sane() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let mut refused = failure(FailureKind::Refused);
+        for (retry_after, expected) in [(5, 30), (3600, 3600), (86_400 * 365, 86_400 * 7)] {
+            refused.retry_at = Some(Timestamp::from_second(1_800_000_000 + retry_after).unwrap());
+            let attempts = Attempts::after(None, &refused, now, 0.0);
+            assert_eq!(seconds_until_next(&attempts), expected);
+        }
+    }
+
+    #[test]
+    fn decodes_the_first_released_format() {
+        let stored = b"\x01{\"failures\":3,\"refusals\":2,\"last_error\":\"no such name\",\
+            \"last_at\":\"2026-01-02T03:04:05Z\",\"next_at\":\"2026-01-02T03:16:35Z\"}";
+        let attempts = Attempts::decode(stored).unwrap();
+        assert_eq!((attempts.failures, attempts.refusals), (3, 2));
+        assert_eq!(seconds_until_next(&attempts), 750);
+        assert_eq!(Attempts::decode(&attempts.encode()).unwrap(), attempts);
+    }
+
+    proptest! {
+        #[test]
+        fn errors_become_one_bounded_line(error in ".{0,3000}") {
+            let line = one_line(&error);
+            prop_assert!(line.len() <= ERROR_BYTES_MAX);
+            prop_assert!(!line.contains(char::is_control));
+        }
+
+        #[test]
+        fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Attempts::decode(&bytes);
+            let _ = crate::Certificate::decode(&bytes);
+        }
     }
 }

@@ -80,6 +80,20 @@ impl Authority {
             Self::Off => None,
         }
     }
+
+    /// How far its certificates are trusted, compared with others': 0 internal, 1 rehearsal, 2 anything else.
+    pub(crate) fn standing(&self) -> u8 {
+        self.id().map_or(0, Self::standing_of)
+    }
+
+    /// [`Authority::standing`] from an id.
+    pub(crate) fn standing_of(id: &str) -> u8 {
+        match id {
+            INTERNAL => 0,
+            LETS_ENCRYPT_STAGING => 1,
+            _ => 2,
+        }
+    }
 }
 
 /// A mistake in the configuration of an authority.

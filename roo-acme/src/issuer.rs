@@ -1,23 +1,34 @@
 //! The loop that runs on every node; whoever holds the claim issues.
+//!
+//! Check (the schedule), claim, check again (the store, in [`Desk::work`]), order, save fenced, release. Every
+//! node decides by itself whether something is due; the claim lets one of them do it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use jiff::Timestamp;
+use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::task::{Id, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::attempts::Attempts;
 use crate::authority::Authority;
 use crate::certificate::Facts;
+use crate::desk::{Desk, Outcome};
+use crate::failure::{IssueError, with_sources};
+use crate::memory::Memory;
+use crate::schedule::Plan;
 use crate::settings::Settings;
-use crate::vault::Vault;
+use crate::vault::{Claim, Vault, VaultError};
 
 /// Gets and renews certificates for all wanted names, together with the issuers of the other nodes.
 pub struct Issuer<V> {
     vault: Arc<V>,
     authority: Authority,
-    wanted: watch::Receiver<Arc<BTreeSet<String>>>,
-    have: watch::Receiver<Arc<BTreeMap<String, Facts>>>,
-    nudges: mpsc::Receiver<String>,
+    inputs: Inputs,
     settings: Settings,
 }
 
@@ -33,7 +44,7 @@ impl<V: Vault> Issuer<V> {
         have: watch::Receiver<Arc<BTreeMap<String, Facts>>>,
         nudges: mpsc::Receiver<String>,
     ) -> Self {
-        Self { vault, authority, wanted, have, nudges, settings: Settings::default() }
+        Self { vault, authority, inputs: Inputs { wanted, have, nudges }, settings: Settings::default() }
     }
 
     /// Replaces the default times and bounds.
@@ -44,10 +55,205 @@ impl<V: Vault> Issuer<V> {
     }
 
     /// Runs until `shutdown`; then stops its orders where they are (another node continues them), gives the
-    /// claim back and returns. Never fails: what goes wrong is logged and tried again.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let Self { vault, authority, wanted, have, nudges, settings } = self;
-        drop((vault, authority, wanted, have, nudges, settings));
-        shutdown.cancelled().await;
+    /// claim back and returns. Never fails: what goes wrong is logged and tried again. If the future is dropped
+    /// instead, the claim runs out by itself after [`Settings::claim_ttl`].
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        if self.authority == Authority::Off {
+            return shutdown.cancelled().await;
+        }
+        let mut memory = Memory::default();
+        let mut reachable = true;
+        while !shutdown.is_cancelled() {
+            let plan = self.plan(&mut memory, &BTreeSet::new(), 1);
+            if plan.due.is_empty() {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = self.inputs.changed(&mut memory) => {}
+                    () = sleep(until(plan.next)) => {}
+                }
+                continue;
+            }
+            let asked_at = Instant::now();
+            let claimed = tokio::select! {
+                () = shutdown.cancelled() => return,
+                claimed = self.vault.claim(CLAIM, self.settings.claim_ttl) => claimed,
+            };
+            report_reachable(&claimed, &mut reachable);
+            match claimed {
+                Ok(Some(claim)) => self.lead(&mut memory, claim, asked_at, &shutdown).await,
+                Ok(None) | Err(_) => self.wait_for_claim(&shutdown).await,
+            }
+        }
+    }
+
+    /// Issues whatever is due, several names at once, until nothing is or the claim is lost.
+    async fn lead(&mut self, memory: &mut Memory, claim: Claim, claimed_at: Instant, shutdown: &CancellationToken) {
+        let vault = self.vault.clone();
+        let mut kept = pin!(keep_until_lost(vault.as_ref(), &claim, claimed_at, self.settings.claim_ttl));
+        let desk = Arc::new(self.desk(claim.clone()));
+        let mut jobs = Jobs::default();
+        let lost = loop {
+            let room = self.settings.concurrent_orders_max.max(1).saturating_sub(jobs.len());
+            let plan = self.plan(memory, &jobs.names(), room);
+            for name in plan.due {
+                jobs.start(&desk, name);
+            }
+            if jobs.len() == 0 {
+                break false;
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => break false,
+                () = &mut kept => break true,
+                () = self.inputs.changed(memory) => {}
+                () = sleep(until(plan.next)) => {}
+                Some((name, outcome)) = jobs.next() => match outcome {
+                    Outcome::ClaimLost => break true,
+                    outcome => memory.note(name, outcome),
+                },
+            }
+        };
+        jobs.stop().await;
+        if lost {
+            tracing::warn!("another node issues now; orders in flight are left to it");
+        } else {
+            self.release(claim.clone()).await;
+        }
+    }
+
+    fn desk(&self, claim: Claim) -> Desk<V> {
+        Desk {
+            vault: self.vault.clone(),
+            authority: self.authority.clone(),
+            settings: self.settings.clone(),
+            claim,
+            session: OnceCell::new(),
+        }
+    }
+
+    fn plan(&mut self, memory: &mut Memory, busy: &BTreeSet<String>, room: usize) -> Plan {
+        let wanted = self.inputs.wanted.borrow_and_update().clone();
+        let have = self.inputs.have.borrow_and_update().clone();
+        memory.plan(&self.authority, &wanted, &have, busy, room)
+    }
+
+    /// Not woken by changes: with many nodes and many names that would be a storm of claims.
+    async fn wait_for_claim(&self, shutdown: &CancellationToken) {
+        let pause = self.settings.claim_retry.mul_f64(1.0 + fastrand::f64());
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = sleep(pause) => {}
+        }
+    }
+
+    async fn release(&self, claim: Claim) {
+        let released = timeout(self.settings.claim_ttl, self.vault.release(claim)).await;
+        if let Ok(Err(error)) = released {
+            let error = with_sources(&error);
+            tracing::debug!(error, "the claim was not given back and runs out by itself");
+        }
     }
 }
+
+/// What wakes an issuer.
+struct Inputs {
+    wanted: watch::Receiver<Arc<BTreeSet<String>>>,
+    have: watch::Receiver<Arc<BTreeMap<String, Facts>>>,
+    nudges: mpsc::Receiver<String>,
+}
+
+impl Inputs {
+    /// Waits for a change; safe to drop. A closed input never changes.
+    async fn changed(&mut self, memory: &mut Memory) {
+        tokio::select! {
+            Ok(()) = self.wanted.changed() => {}
+            Ok(()) = self.have.changed() => {}
+            Some(name) = self.nudges.recv() => memory.asked_for(name),
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// The jobs in flight under one claim. Dropping it stops them.
+#[derive(Default)]
+struct Jobs {
+    running: JoinSet<Outcome>,
+    names: BTreeMap<Id, String>,
+}
+
+impl Jobs {
+    fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        self.names.values().cloned().collect()
+    }
+
+    fn start<V: Vault>(&mut self, desk: &Arc<Desk<V>>, name: String) {
+        let (desk, job_name) = (desk.clone(), name.clone());
+        let task = self.running.spawn(async move { desk.work(&job_name).await });
+        self.names.insert(task.id(), name);
+    }
+
+    /// The next job to end; safe to drop. A job that panicked counts as refused, without being stored.
+    async fn next(&mut self) -> Option<(String, Outcome)> {
+        let (id, outcome) = match self.running.join_next_with_id().await? {
+            Ok((id, outcome)) => (id, outcome),
+            Err(error) => (error.id(), panicked()),
+        };
+        Some((self.names.remove(&id)?, outcome))
+    }
+
+    async fn stop(mut self) {
+        self.running.shutdown().await;
+    }
+}
+
+/// Keeps `claim` for as long as it can; returns when it is lost, or cannot be known to be ours any more.
+async fn keep_until_lost<V: Vault>(vault: &V, claim: &Claim, claimed_at: Instant, ttl: Duration) {
+    let mut ours_until = claimed_at + ttl;
+    loop {
+        sleep(ttl / 4).await;
+        let asked_at = Instant::now();
+        match timeout(ttl / 4, vault.keep(claim)).await {
+            Ok(Ok(())) => ours_until = asked_at + ttl,
+            Ok(Err(VaultError::ClaimLost { .. })) => return,
+            // Stop in time, not when the next node may have begun.
+            Ok(Err(_)) | Err(_) if Instant::now() + ttl / 4 >= ours_until => return,
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+}
+
+fn panicked() -> Outcome {
+    let failure = IssueError::Panicked.failure();
+    tracing::error!(error = failure.error, "a job panicked");
+    let attempts = Attempts::after(None, &failure, Timestamp::now(), fastrand::f64());
+    let pause = false;
+    Outcome::Failed { attempts, pause }
+}
+
+/// Says once when the store stops answering and once when it answers again.
+fn report_reachable(claimed: &Result<Option<Claim>, VaultError>, reachable: &mut bool) {
+    match claimed {
+        Ok(_) if !*reachable => tracing::info!("the store answers again; certificates are issued"),
+        Err(error) if *reachable => {
+            let error = with_sources(error);
+            tracing::warn!(error, "no certificate can be issued until the store answers");
+        }
+        _ => {}
+    }
+    *reachable = claimed.is_ok();
+}
+
+/// How long to sleep until `next`; bounded, because the clock may be set and machines may be suspended.
+fn until(next: Option<Timestamp>) -> Duration {
+    let left = next.map(|next| next.duration_since(Timestamp::now()));
+    let left = left.map_or(LOOK_AGAIN, |left| Duration::try_from(left).unwrap_or(Duration::ZERO));
+    left.clamp(Duration::from_millis(10), LOOK_AGAIN)
+}
+
+const CLAIM: &str = "issuer";
+
+/// The longest sleep; also repairs what a lost wake-up would break.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);

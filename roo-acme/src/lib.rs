@@ -29,8 +29,17 @@ mod settings;
 mod vault;
 
 // Internals
+mod acme;
+mod backoff;
+mod challenge;
+mod desk;
+mod failure;
 mod internal;
+mod keys;
+mod memory;
+mod order;
 mod record;
+mod schedule;
 mod timestamp;
 
 pub use attempts::Attempts;

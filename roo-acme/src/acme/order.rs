@@ -1,0 +1,158 @@
+//! One order at the CA.
+
+use std::time::Duration;
+
+use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, OrderStatus, RetryPolicy};
+
+use super::fault::{Fault, describe};
+use crate::challenge::Challenge;
+
+/// An order as the CA told it last.
+pub(crate) struct Order {
+    inner: instant_acme::Order,
+}
+
+/// Where an order stands (RFC 8555 section 7.1.6): pending → ready → processing → valid, or invalid from any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Challenges are to be answered.
+    Pending,
+    /// The signing request is to be sent.
+    Ready,
+    /// The CA is signing.
+    Processing,
+    /// The certificate can be fetched.
+    Valid,
+    /// Nothing will come of it.
+    Invalid,
+}
+
+/// What the CA asks for, to be published until the order is decided. No `Debug`: nobody needs it in a log.
+pub(crate) struct Answer {
+    pub(crate) token: String,
+    pub(crate) key_authorization: String,
+    /// Whether the CA still waits for it.
+    pub(crate) awaited: bool,
+}
+
+impl Order {
+    pub(super) fn new(inner: instant_acme::Order) -> Self {
+        Self { inner }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    pub(crate) fn stage(&mut self) -> Stage {
+        match self.inner.state().status {
+            OrderStatus::Pending => Stage::Pending,
+            OrderStatus::Ready => Stage::Ready,
+            OrderStatus::Processing => Stage::Processing,
+            OrderStatus::Valid => Stage::Valid,
+            OrderStatus::Invalid => Stage::Invalid,
+        }
+    }
+
+    /// The answers to the challenges of one kind, of decided authorizations too. Asks the CA once per
+    /// authorization; an authorization that is open but offers no such challenge is [`Fault::NotOffered`].
+    pub(crate) async fn answers(&mut self, kind: Challenge) -> Result<Vec<Answer>, Fault> {
+        let mut answers = Vec::new();
+        let mut authorizations = self.inner.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization?;
+            let awaited = authorization.status == AuthorizationStatus::Pending;
+            let kinds = authorization.challenges.iter().map(|challenge| &challenge.r#type);
+            let offered: Vec<String> = kinds.map(|kind| format!("{kind:?}")).collect();
+            match authorization.challenge(type_of(kind)) {
+                Some(challenge) => answers.push(Answer {
+                    token: challenge.token.clone(),
+                    key_authorization: challenge.key_authorization().as_str().to_owned(),
+                    awaited,
+                }),
+                None if awaited => {
+                    let challenge = label_of(kind);
+                    return Err(Fault::NotOffered { challenge, offered });
+                }
+                None => {}
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Tells the CA that the answers are published. Telling it again is harmless.
+    pub(crate) async fn answers_are_published(&mut self, kind: Challenge) -> Result<(), Fault> {
+        let mut authorizations = self.inner.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization?;
+            if authorization.status != AuthorizationStatus::Pending {
+                continue;
+            }
+            if let Some(mut challenge) = authorization.challenge(type_of(kind))
+                && challenge.status == ChallengeStatus::Pending
+            {
+                challenge.set_ready().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the CA has checked the answers; [`Fault::Refused`] with its reason if they failed.
+    pub(crate) async fn validated(&mut self, timeout: Duration) -> Result<(), Fault> {
+        match self.inner.poll_ready(&patience(timeout)).await? {
+            OrderStatus::Ready => Ok(()),
+            _ => Err(self.refusal().await),
+        }
+    }
+
+    /// Sends the signing request (DER).
+    pub(crate) async fn finalize(&mut self, request: &[u8]) -> Result<(), Fault> {
+        Ok(self.inner.finalize_csr(request).await?)
+    }
+
+    /// Waits for the chain, PEM.
+    pub(crate) async fn chain(&mut self, timeout: Duration) -> Result<String, Fault> {
+        if self.stage() == Stage::Valid
+            && let Some(chain) = self.inner.certificate().await?
+        {
+            return Ok(chain);
+        }
+        Ok(self.inner.poll_certificate(&patience(timeout)).await?)
+    }
+
+    /// Why the CA gave the order up: the reason stands at the challenge that failed.
+    pub(crate) async fn refusal(&mut self) -> Fault {
+        if let Some(problem) = &self.inner.state().error {
+            return Fault::from(problem);
+        }
+        let mut authorizations = self.inner.authorizations();
+        while let Some(Ok(mut authorization)) = authorizations.next().await {
+            let Ok(state) = authorization.refresh().await else {
+                break;
+            };
+            let mut errors = state.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
+            if let Some(problem) = errors.next() {
+                let reason = describe(problem);
+                return Fault::Refused { reason };
+            }
+        }
+        Fault::Refused { reason: "the order became invalid, no reason was given".to_owned() }
+    }
+}
+
+fn type_of(kind: Challenge) -> ChallengeType {
+    match kind {
+        Challenge::Http01 => ChallengeType::Http01,
+    }
+}
+
+fn label_of(kind: Challenge) -> &'static str {
+    match kind {
+        Challenge::Http01 => "http-01",
+    }
+}
+
+/// Asks soon, then less and less often; the CA's `Retry-After` goes before.
+fn patience(timeout: Duration) -> RetryPolicy {
+    RetryPolicy::new().initial_delay(Duration::from_millis(200)).backoff(1.5).timeout(timeout)
+}

@@ -1,0 +1,150 @@
+//! Why a name got no certificate, and what follows for the next try.
+
+use std::time::Duration;
+
+use crate::acme::Fault;
+use crate::attempts::{Failure, FailureKind};
+use crate::certificate::CertificateError;
+use crate::internal::InternalError;
+use crate::keys::KeyError;
+use crate::record::RecordError;
+use crate::vault::{Item, VaultError};
+
+/// Why a name got no certificate.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IssueError {
+    #[error(transparent)]
+    Acme(#[from] Fault),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error("the stored {item} is not readable: {source}")]
+    Record {
+        item: Item,
+        #[source]
+        source: RecordError,
+    },
+    #[error(transparent)]
+    Internal(#[from] InternalError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("the authority's certificate is not usable: {0}")]
+    Certificate(#[from] CertificateError),
+    #[error("the certificate is due for renewal from its first day: check this machine's clock")]
+    BornOld,
+    #[error("the order was not complete after {} s", timeout.as_secs())]
+    TooSlow { timeout: Duration },
+    #[error("issuing stopped unexpectedly; this is a mistake in Roo")]
+    Panicked,
+}
+
+impl IssueError {
+    /// Whether the node may not go on writing.
+    pub(crate) fn is_claim_lost(&self) -> bool {
+        matches!(
+            self,
+            Self::Vault(VaultError::ClaimLost { .. })
+                | Self::Internal(InternalError::Vault(VaultError::ClaimLost { .. }))
+        )
+    }
+
+    /// Whether the order behind it will never bring a certificate: the next try needs a new one.
+    pub(crate) fn ends_order(&self) -> bool {
+        match self {
+            Self::Acme(fault) => match fault {
+                Fault::Refused { .. }
+                | Fault::OrderGone { .. }
+                | Fault::AccountGone { .. }
+                | Fault::NotOffered { .. } => true,
+                Fault::Unreachable { .. } | Fault::Limited { .. } | Fault::Slow { .. } | Fault::Setup(_) => false,
+            },
+            Self::Key(_) | Self::Certificate(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether other names would meet the same now.
+    pub(crate) fn concerns_all_names(&self) -> bool {
+        match self {
+            Self::Acme(fault) => matches!(
+                fault,
+                Fault::Unreachable { .. } | Fault::Limited { .. } | Fault::AccountGone { .. } | Fault::Setup(_)
+            ),
+            Self::Vault(error) => matches!(error, VaultError::Unavailable { .. }),
+            _ => false,
+        }
+    }
+
+    /// For the memory of failures.
+    pub(crate) fn failure(&self) -> Failure {
+        let (kind, retry_at) = match self {
+            Self::Acme(Fault::Limited { retry_at, .. }) => (FailureKind::Refused, *retry_at),
+            Self::Acme(Fault::Slow { retry_at }) => (FailureKind::Unreachable, *retry_at),
+            Self::Acme(Fault::Unreachable { .. } | Fault::AccountGone { .. } | Fault::OrderGone { .. })
+            | Self::Vault(_)
+            | Self::TooSlow { .. } => (FailureKind::Unreachable, None),
+            _ => (FailureKind::Refused, None),
+        };
+        Failure { error: with_sources(self), kind, retry_at }
+    }
+}
+
+/// The error and its causes in one line, each said once.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acme(fault: Fault) -> IssueError {
+        IssueError::Acme(fault)
+    }
+
+    fn reason() -> String {
+        "because".to_owned()
+    }
+
+    #[test]
+    fn an_order_survives_what_may_pass() {
+        let limited = Fault::Limited { reason: reason(), retry_at: None };
+        for passing in [
+            acme(Fault::Unreachable { reason: reason() }),
+            acme(limited),
+            acme(Fault::Slow { retry_at: None }),
+            IssueError::Vault(VaultError::unavailable("no quorum")),
+            IssueError::TooSlow { timeout: Duration::from_secs(1) },
+        ] {
+            assert!(!passing.ends_order(), "{passing}");
+        }
+        for ending in [
+            acme(Fault::Refused { reason: reason() }),
+            acme(Fault::OrderGone { reason: reason() }),
+            IssueError::Certificate(CertificateError::KeyMismatch),
+        ] {
+            assert!(ending.ends_order(), "{ending}");
+        }
+    }
+
+    #[test]
+    fn only_a_no_of_the_authority_counts_as_refusal() {
+        let kind = |error: IssueError| error.failure().kind;
+        let refused = acme(Fault::Refused { reason: reason() });
+        assert_eq!(kind(refused), FailureKind::Refused);
+        let unreachable = acme(Fault::Unreachable { reason: reason() });
+        assert_eq!(kind(unreachable), FailureKind::Unreachable);
+        let store = IssueError::Vault(VaultError::unavailable("no quorum"));
+        assert_eq!(store.failure().error, "the store is not available: no quorum");
+        assert_eq!(kind(store), FailureKind::Unreachable);
+    }
+}

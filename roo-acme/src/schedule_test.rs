@@ -1,0 +1,215 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::authority::{AcmeConfig, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
+
+const DAY: i64 = 86_400;
+const NOW: i64 = 1_800_000_000;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn facts(authority: &str, not_before: i64, not_after: i64) -> Facts {
+    Facts {
+        names: Vec::new(),
+        authority: authority.to_owned(),
+        issuer: String::new(),
+        not_before: at(not_before),
+        not_after: at(not_after),
+        serial: String::new(),
+    }
+}
+
+fn attempts(next_at: i64) -> Attempts {
+    Attempts { failures: 1, refusals: 1, last_error: String::new(), last_at: at(NOW), next_at: at(next_at) }
+}
+
+fn production() -> Authority {
+    Authority::Acme(AcmeConfig::lets_encrypt())
+}
+
+/// A world to schedule in, to be changed by each test.
+#[derive(Default)]
+struct World {
+    wanted: BTreeSet<String>,
+    have: BTreeMap<String, Facts>,
+    fresh: BTreeMap<String, Facts>,
+    attempts: BTreeMap<String, Attempts>,
+    asked: BTreeSet<String>,
+    busy: BTreeSet<String>,
+}
+
+impl World {
+    fn wanting(names: &[&str]) -> Self {
+        Self { wanted: names.iter().map(|name| (*name).to_owned()).collect(), ..Self::default() }
+    }
+
+    fn plan(&self, authority: &Authority, room: usize) -> Plan {
+        schedule(&View {
+            now: at(NOW),
+            authority,
+            wanted: &self.wanted,
+            have: &self.have,
+            fresh: &self.fresh,
+            attempts: &self.attempts,
+            asked: &self.asked,
+            busy: &self.busy,
+            room,
+        })
+    }
+}
+
+#[test]
+fn a_new_name_is_due_at_once() {
+    let plan = World::wanting(&["a.example"]).plan(&production(), 4);
+    assert_eq!(plan.due, ["a.example"]);
+    assert_eq!(plan.next, None);
+}
+
+#[test]
+fn nothing_is_ordered_when_off() {
+    let plan = World::wanting(&["a.example"]).plan(&Authority::Off, 4);
+    assert_eq!(plan, Plan::default());
+}
+
+#[test]
+fn a_good_certificate_waits_for_two_thirds_of_its_life() {
+    for days in [6, 47, 90, 365] {
+        let life = days * DAY;
+        let mut world = World::wanting(&["a.example"]);
+        let young = facts(LETS_ENCRYPT_PRODUCTION, NOW - life / 2, NOW + life / 2);
+        world.have.insert("a.example".to_owned(), young);
+        let plan = world.plan(&production(), 4);
+        assert!(plan.due.is_empty(), "{days} days");
+        let next = plan.next.unwrap().as_second() - (NOW - life / 2);
+        assert!(next <= life * 2 / 3 && next >= life * 2 / 3 - life / 20 - 3);
+
+        let old = facts(LETS_ENCRYPT_PRODUCTION, NOW - life * 2 / 3 - 3, NOW + life / 3);
+        world.have.insert("a.example".to_owned(), old);
+        assert_eq!(world.plan(&production(), 4).due, ["a.example"], "{days} days");
+    }
+}
+
+#[test]
+fn backoff_holds_a_name_back_and_says_when() {
+    let mut world = World::wanting(&["a.example", "b.example"]);
+    world.attempts.insert("a.example".to_owned(), attempts(NOW + 60));
+    world.attempts.insert("b.example".to_owned(), attempts(NOW));
+    let plan = world.plan(&production(), 4);
+    assert_eq!(plan.due, ["b.example"]);
+    assert_eq!(plan.next, Some(at(NOW + 60)));
+}
+
+#[test]
+fn what_is_just_saved_is_not_ordered_again() {
+    let mut world = World::wanting(&["a.example"]);
+    let new = facts(LETS_ENCRYPT_PRODUCTION, NOW, NOW + 90 * DAY);
+    world.fresh.insert("a.example".to_owned(), new);
+    assert!(world.plan(&production(), 4).due.is_empty());
+    // Also when the store still shows the certificate that it replaced.
+    let old = facts(LETS_ENCRYPT_PRODUCTION, NOW - 80 * DAY, NOW + 10 * DAY);
+    world.have.insert("a.example".to_owned(), old);
+    assert!(world.plan(&production(), 4).due.is_empty());
+}
+
+#[test]
+fn waiting_handshakes_go_first_renewals_after_missing_ones() {
+    let mut world = World::wanting(&["a.example", "b.example", "c.example", "d.example", "e.example"]);
+    let ending = facts(LETS_ENCRYPT_PRODUCTION, NOW - 80 * DAY, NOW + 10 * DAY);
+    let sooner = facts(LETS_ENCRYPT_PRODUCTION, NOW - 85 * DAY, NOW + 5 * DAY);
+    let expired = facts(LETS_ENCRYPT_PRODUCTION, NOW - 90 * DAY, NOW);
+    world.have.insert("a.example".to_owned(), ending);
+    world.have.insert("b.example".to_owned(), sooner);
+    world.have.insert("c.example".to_owned(), expired);
+    world.asked.insert("e.example".to_owned());
+    let plan = world.plan(&production(), 9);
+    let expected = ["e.example", "c.example", "d.example", "b.example", "a.example"];
+    assert_eq!(plan.due, expected);
+    assert_eq!(world.plan(&production(), 2).due, expected[..2]);
+}
+
+#[test]
+fn a_name_in_work_is_not_started_twice() {
+    let mut world = World::wanting(&["a.example"]);
+    world.busy.insert("a.example".to_owned());
+    assert_eq!(world.plan(&production(), 4), Plan::default());
+}
+
+#[test]
+fn a_name_asked_for_but_not_wanted_is_not_ordered() {
+    let mut world = World::default();
+    world.asked.insert("a.example".to_owned());
+    assert_eq!(world.plan(&production(), 4), Plan::default());
+}
+
+#[test]
+fn wildcards_are_for_the_internal_ca_only() {
+    let world = World::wanting(&["*.a.example"]);
+    let plan = world.plan(&production(), 4);
+    assert!(plan.due.is_empty());
+    assert_eq!(plan.impossible, [("*.a.example".to_owned(), Unprovable::Wildcard)]);
+    assert_eq!(world.plan(&Authority::Internal, 4).due, ["*.a.example"]);
+}
+
+#[test]
+fn certificates_are_replaced_upwards_only() {
+    let staging =
+        Authority::Acme(AcmeConfig { directory: LETS_ENCRYPT_STAGING.to_owned(), ..AcmeConfig::lets_encrypt() });
+    let other = Authority::Acme(AcmeConfig {
+        directory: "https://ca.example/directory".to_owned(),
+        ..AcmeConfig::lets_encrypt()
+    });
+    let ladder = [Authority::Internal, staging, production(), other];
+    let standing = [0, 1, 2, 2];
+    for (had, had_standing) in ladder.iter().zip(standing) {
+        for (now, now_standing) in ladder.iter().zip(standing) {
+            let mut world = World::wanting(&["a.example"]);
+            let young = facts(had.id().unwrap(), NOW - DAY, NOW + 89 * DAY);
+            world.have.insert("a.example".to_owned(), young);
+            let replaced = !world.plan(now, 4).due.is_empty();
+            assert_eq!(replaced, now_standing > had_standing, "{had:?} to {now:?}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_plan_is_bounded_disjoint_and_looks_forward(
+        names in proptest::collection::btree_set("(\\*\\.)?[a-c]{1,2}\\.example", 0..12),
+        starts in proptest::collection::vec((-200i64..10, 0i64..400), 12),
+        waits in proptest::collection::vec(proptest::option::of(-100i64..100), 12),
+        busy in proptest::collection::btree_set("[a-c]{1,2}\\.example", 0..4),
+        room in 0usize..6,
+    ) {
+        let mut world = World { wanted: names.clone(), busy, ..World::default() };
+        for ((name, (start, life)), wait) in names.iter().zip(&starts).zip(&waits) {
+            let from = NOW + start * DAY;
+            world.have.insert(name.clone(), facts("internal", from, from + life * DAY));
+            if let Some(wait) = wait {
+                world.attempts.insert(name.clone(), attempts(NOW + wait));
+            }
+        }
+        let plan = world.plan(&production(), room);
+        prop_assert!(plan.due.len() <= room);
+        for name in &plan.due {
+            prop_assert!(names.contains(name) && !world.busy.contains(name));
+            prop_assert!(!name.starts_with('*'));
+            prop_assert!(world.attempts.get(name).is_none_or(|found| found.next_at <= at(NOW)));
+        }
+        prop_assert!(plan.next.is_none_or(|next| next > at(NOW)));
+    }
+
+    #[test]
+    fn renewal_lies_within_the_life(
+        name in "[a-z]{1,20}\\.example",
+        start in -1_000_000_000i64..4_000_000_000,
+        life in 0i64..1_000_000_000,
+    ) {
+        let facts = facts("internal", start, start + life);
+        let renewal = renew_at(&name, &facts);
+        prop_assert!(renewal >= facts.not_before && renewal <= facts.not_after);
+    }
+}
