@@ -144,3 +144,53 @@ fn plausible_email(email: &str) -> bool {
         None => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn at(directory: &str) -> AcmeConfig {
+        AcmeConfig { directory: directory.to_owned(), ..AcmeConfig::lets_encrypt() }
+    }
+
+    #[test]
+    fn directories_are_https_urls() {
+        assert!(AcmeConfig::lets_encrypt().check().is_ok());
+        assert!(at("https://127.0.0.1:14000/dir").check().is_ok());
+        for wrong in ["", "acme", "http://ca.example/dir", "ca.example/dir", "https:///dir", "ftp://ca.example"] {
+            assert!(matches!(at(wrong).check(), Err(AuthorityError::Directory { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn contacts_are_mail_addresses() {
+        for (email, good) in [
+            ("admin@shop.example", true),
+            ("admin", false),
+            ("@shop.example", false),
+            ("admin@localhost", false),
+            ("mailto:admin@shop.example", false),
+            ("a@shop.example,b@shop.example", false),
+        ] {
+            let config = AcmeConfig { email: Some(email.to_owned()), ..AcmeConfig::lets_encrypt() };
+            assert_eq!(config.check().is_ok(), good, "{email}");
+        }
+    }
+
+    #[test]
+    fn a_ca_file_must_hold_certificates() {
+        for wrong in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let config = AcmeConfig { extra_roots_pem: Some(wrong.as_bytes().to_vec()), ..AcmeConfig::lets_encrypt() };
+            assert!(matches!(config.check(), Err(AuthorityError::Roots { .. })), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_marked_by_their_authority() {
+        assert_eq!(Authority::Acme(AcmeConfig::lets_encrypt()).id(), Some(LETS_ENCRYPT_PRODUCTION));
+        assert_eq!(Authority::Internal.id(), Some("internal"));
+        assert_eq!(Authority::Off.id(), None);
+    }
+}

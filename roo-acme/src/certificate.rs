@@ -176,3 +176,70 @@ fn time_of(time: x509_parser::time::ASN1Time) -> Result<Timestamp, CertificateEr
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn fixture() -> Certificate {
+        Certificate::decode(include_bytes!("../fixtures/certificate-v1.record")).unwrap()
+    }
+
+    #[test]
+    fn decodes_the_first_released_format() {
+        let stored = fixture();
+        let read = Certificate::from_pem(stored.chain_pem.clone(), stored.key_pem.clone(), &stored.authority);
+        assert_eq!(read.unwrap(), stored);
+        assert_eq!(stored.names, ["shop.example", "*.shop.example", "192.0.2.7"]);
+        assert_eq!(stored.serial, "0a1b2c");
+        assert_eq!(Certificate::decode(&stored.encode()).unwrap(), stored);
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_read() {
+        let mut newer = fixture().encode();
+        newer[0] = 2;
+        assert!(matches!(Certificate::decode(&newer), Err(RecordError::Version { version: 2 })));
+        assert!(matches!(Certificate::decode(&[]), Err(RecordError::Empty)));
+        let cut = fixture().encode();
+        let error = Certificate::decode(&cut[..cut.len() / 2]).unwrap_err();
+        assert!(matches!(error, RecordError::Body(_)));
+    }
+
+    #[test]
+    fn the_key_is_shown_nowhere() {
+        let certificate = fixture();
+        let secret = certificate.key_pem.lines().nth(1).unwrap();
+        let facts = certificate.facts();
+        for shown in [
+            format!("{certificate:?}"),
+            format!("{certificate:#?}"),
+            format!("{facts:?}"),
+            serde_json::to_string(&facts).unwrap(),
+        ] {
+            assert!(!shown.contains(secret) && !shown.contains("PRIVATE KEY"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let certificate = fixture();
+        let other = crate::keys::generate().unwrap();
+        let error = Certificate::from_pem(certificate.chain_pem.clone(), other, "internal").unwrap_err();
+        assert!(matches!(error, CertificateError::KeyMismatch));
+        let error = Certificate::from_pem(certificate.chain_pem, "nonsense".to_owned(), "internal").unwrap_err();
+        assert!(matches!(error, CertificateError::Key));
+        let error = Certificate::from_pem("nonsense".to_owned(), certificate.key_pem, "internal").unwrap_err();
+        assert!(matches!(error, CertificateError::Chain { .. }));
+    }
+
+    #[test]
+    fn covers_names_as_a_whole() {
+        let certificate = fixture();
+        assert!(certificate.covers("Shop.example"));
+        assert!(certificate.covers("*.shop.example"));
+        assert!(!certificate.covers("a.shop.example"));
+    }
+}

@@ -1,0 +1,58 @@
+//! The internal CA as the authority.
+
+use roo_acme::{Authority, Item, internal_root_pem};
+
+use crate::eventually;
+use crate::node::Node;
+use crate::vault::{Cluster, NodeVault};
+
+#[tokio::test]
+async fn names_and_wildcards_get_certificates_without_a_visit() {
+    let cluster = Cluster::new();
+    let node = Node::start(&cluster, Authority::Internal);
+    cluster.want(&["demo.localhost", "*.demo.localhost"]);
+    for name in ["demo.localhost", "*.demo.localhost"] {
+        let certificate = eventually(name, async || cluster.certificate(name)).await;
+        assert!(certificate.covers(name));
+        assert_eq!(certificate.authority, "internal");
+        assert!(!format!("{certificate:?}").contains("PRIVATE KEY"));
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn all_nodes_see_one_root() {
+    let cluster = Cluster::new();
+    let (one, two) = (NodeVault::new(&cluster), NodeVault::new(&cluster));
+    let (first, second) = tokio::join!(internal_root_pem(one.as_ref()), internal_root_pem(two.as_ref()));
+    let first = first.unwrap();
+    assert_eq!(first, second.unwrap());
+    assert!(first.starts_with("-----BEGIN CERTIFICATE-----"));
+    assert!(!first.contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn off_never_touches_the_store() {
+    let cluster = Cluster::new();
+    let off = Node::start(&cluster, Authority::Off);
+    let on = Node::start(&cluster, Authority::Internal);
+    cluster.want(&["demo.localhost"]);
+    eventually("a certificate", async || cluster.certificate("demo.localhost")).await;
+    assert_eq!(off.vault.claims.load(std::sync::atomic::Ordering::SeqCst), 0);
+    off.stop().await;
+    on.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_ca_is_reported_not_replaced() {
+    let cluster = Cluster::new();
+    let vault = NodeVault::new(&cluster);
+    let damaged = b"\x07whatever".to_vec();
+    assert!(roo_acme::Vault::create(vault.as_ref(), &Item::InternalCa, damaged.clone()).await.unwrap());
+    let node = Node::start_with(vault, &cluster, Authority::Internal);
+    cluster.want(&["demo.localhost"]);
+    let attempts = eventually("the failure", async || cluster.attempts("demo.localhost")).await;
+    assert!(attempts.last_error.contains("format version 7"), "{}", attempts.last_error);
+    assert_eq!(cluster.item(&Item::InternalCa), Some(damaged));
+    node.stop().await;
+}

@@ -1,0 +1,139 @@
+//! Pebble, the ACME test server, with a DNS server that sends every name to loopback.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use roo_acme::{AcmeConfig, Authority};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::eventually;
+
+/// Where Pebble listens, and the certificate it shows there. Outlives a Pebble, so that it can be restarted.
+pub(crate) struct Site {
+    directory: TempDir,
+    port: u16,
+    management_port: u16,
+    root_pem: String,
+}
+
+/// A running Pebble; killed when dropped, its log printed if the test failed.
+pub(crate) struct Pebble {
+    dns: Child,
+    ca: Child,
+    log: PathBuf,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        std::fs::write(directory.path().join("cert.pem"), certificate.pem()).unwrap();
+        std::fs::write(directory.path().join("key.pem"), key.serialize_pem()).unwrap();
+        let [port, management_port] = free_ports();
+        Self { directory, port, management_port, root_pem: certificate.pem() }
+    }
+
+    pub(crate) fn authority(&self) -> Authority {
+        Authority::Acme(AcmeConfig {
+            directory: format!("https://127.0.0.1:{}/dir", self.port),
+            email: Some("admin@shop.example".to_owned()),
+            extra_roots_pem: Some(self.root_pem.clone().into_bytes()),
+        })
+    }
+
+    /// Starts a Pebble with empty memory that validates at `http_port` and rejects `bad_nonces` percent of the
+    /// nonces; returns when it answers.
+    pub(crate) async fn start(&self, http_port: u16, bad_nonces: u8) -> Pebble {
+        let [dns_port, dns_management_port] = free_ports();
+        let path = self.directory.path();
+        let dns = Command::new("pebble-challtestsrv")
+            .args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""])
+            .args(["-http01", "", "-https01", "", "-tlsalpn01", ""])
+            .args(["-dns01", &format!("127.0.0.1:{dns_port}")])
+            .args(["-management", &format!("127.0.0.1:{dns_management_port}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect(INSTALL);
+        let log = path.join("pebble.log");
+        let output = File::create(&log).unwrap();
+        std::fs::write(path.join("config.json"), self.config(http_port)).unwrap();
+        let ca = Command::new("pebble")
+            .args(["-config", "config.json", "-dnsserver", &format!("127.0.0.1:{dns_port}")])
+            .current_dir(path)
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .env("PEBBLE_WFE_NONCEREJECT", bad_nonces.to_string())
+            .env("PEBBLE_AUTHZREUSE", "0")
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .expect(INSTALL);
+        let mut pebble = Pebble { dns, ca, log };
+        for port in [dns_management_port, self.port] {
+            pebble.wait_for(port).await;
+        }
+        pebble
+    }
+
+    fn config(&self, http_port: u16) -> String {
+        let config = serde_json::json!({ "pebble": {
+            "listenAddress": format!("127.0.0.1:{}", self.port),
+            "managementListenAddress": format!("127.0.0.1:{}", self.management_port),
+            "certificate": "cert.pem",
+            "privateKey": "key.pem",
+            "httpPort": http_port,
+            "tlsPort": 1,
+            "ocspResponderURL": "",
+            "externalAccountBindingRequired": false,
+        }});
+        config.to_string()
+    }
+}
+
+impl Pebble {
+    /// How many orders the CA was asked for.
+    pub(crate) fn orders(&self) -> usize {
+        self.log().lines().filter(|line| line.contains("Added order")).count()
+    }
+
+    /// Whether it was set up to reject so many percent of the nonces.
+    pub(crate) fn rejects_nonces(&self, percent: u8) -> bool {
+        self.log().contains(&format!("reject {percent}% of good nonces"))
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    async fn wait_for(&mut self, port: u16) {
+        eventually(&format!("Pebble at port {port}"), async || TcpStream::connect(("127.0.0.1", port)).await.ok())
+            .await;
+        let ended = self.ca.try_wait().unwrap();
+        assert!(ended.is_none(), "pebble ended: {}", self.log());
+    }
+}
+
+impl Drop for Pebble {
+    fn drop(&mut self) {
+        for child in [&mut self.ca, &mut self.dns] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("Pebble's log:\n{}", std::fs::read_to_string(Path::new(&self.log)).unwrap_or_default());
+        }
+    }
+}
+
+/// Ports that were free a moment ago: Pebble cannot choose its own.
+fn free_ports() -> [u16; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+const INSTALL: &str = "these tests need Pebble: apt-get install pebble";

@@ -1,0 +1,212 @@
+//! A store in memory that several nodes share, with the promises that `Vault` asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use roo_acme::{Attempts, Certificate, Claim, Facts, Item, Vault, VaultError};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The store.
+pub(crate) struct Cluster {
+    state: Mutex<State>,
+    /// Names that are wanted, for the issuers.
+    pub(crate) wanted: watch::Sender<Arc<BTreeSet<String>>>,
+    /// Certificates that are there, for the issuers.
+    pub(crate) have: watch::Sender<Arc<BTreeMap<String, Facts>>>,
+}
+
+#[derive(Default)]
+struct State {
+    items: BTreeMap<Item, Vec<u8>>,
+    answers: BTreeMap<String, String>,
+    answers_ever: usize,
+    claim: Option<(u64, Instant, Duration)>,
+    claims_ever: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), wanted: watch::Sender::default(), have: watch::Sender::default() })
+    }
+
+    /// Adds names to be served.
+    pub(crate) fn want(&self, names: &[&str]) {
+        self.wanted.send_modify(|wanted| {
+            Arc::make_mut(wanted).extend(names.iter().map(|name| (*name).to_owned()));
+        });
+    }
+
+    pub(crate) fn certificate(&self, name: &str) -> Option<Certificate> {
+        let name = name.to_owned();
+        let bytes = self.item(&Item::Certificate { name })?;
+        Some(Certificate::decode(&bytes).unwrap())
+    }
+
+    /// As if it had been issued before.
+    pub(crate) fn put_certificate(&self, name: &str, certificate: &Certificate) {
+        let item = Item::Certificate { name: name.to_owned() };
+        let bytes = certificate.encode();
+        self.show(&item, &bytes);
+        self.state().items.insert(item, bytes);
+    }
+
+    pub(crate) fn attempts(&self, name: &str) -> Option<Attempts> {
+        let name = name.to_owned();
+        let bytes = self.item(&Item::Attempts { name })?;
+        Some(Attempts::decode(&bytes).unwrap())
+    }
+
+    pub(crate) fn item(&self, item: &Item) -> Option<Vec<u8>> {
+        self.state().items.get(item).cloned()
+    }
+
+    pub(crate) fn answer(&self, token: &str) -> Option<String> {
+        self.state().answers.get(token).cloned()
+    }
+
+    pub(crate) fn answers(&self) -> usize {
+        self.state().answers.len()
+    }
+
+    /// How many answers were ever published, repeated ones included.
+    pub(crate) fn answers_ever(&self) -> usize {
+        self.state().answers_ever
+    }
+
+    pub(crate) fn claims_ever(&self) -> u64 {
+        self.state().claims_ever
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn show(&self, item: &Item, bytes: &[u8]) {
+        if let Item::Certificate { name } = item {
+            let facts = Certificate::decode(bytes).unwrap().facts();
+            self.have.send_modify(|have| {
+                Arc::make_mut(have).insert(name.clone(), facts);
+            });
+        }
+    }
+}
+
+impl State {
+    fn check(&self, claim: &Claim) -> Result<(), VaultError> {
+        match self.claim {
+            Some((fence, until, _)) if fence == claim.fence && until > Instant::now() => Ok(()),
+            _ => Err(VaultError::ClaimLost { what: claim.what.clone() }),
+        }
+    }
+}
+
+/// One node's way to the store.
+pub(crate) struct NodeVault {
+    cluster: Arc<Cluster>,
+    /// The node is cut off: nothing reaches the store.
+    pub(crate) cut: AtomicBool,
+    /// The node stops, for ever, right after an answer was published.
+    pub(crate) freeze_after_answer: AtomicBool,
+    /// How often the node got the claim.
+    pub(crate) claims: AtomicUsize,
+}
+
+impl NodeVault {
+    pub(crate) fn new(cluster: &Arc<Cluster>) -> Arc<Self> {
+        Arc::new(Self {
+            cluster: cluster.clone(),
+            cut: AtomicBool::new(false),
+            freeze_after_answer: AtomicBool::new(false),
+            claims: AtomicUsize::new(0),
+        })
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>, VaultError> {
+        match self.cut.load(Ordering::SeqCst) {
+            true => Err(VaultError::unavailable("this node is cut off")),
+            false => Ok(self.cluster.state()),
+        }
+    }
+}
+
+impl Vault for NodeVault {
+    async fn load(&self, item: &Item) -> Result<Option<Vec<u8>>, VaultError> {
+        Ok(self.state()?.items.get(item).cloned())
+    }
+
+    async fn create(&self, item: &Item, bytes: Vec<u8>) -> Result<bool, VaultError> {
+        let mut state = self.state()?;
+        let free = !state.items.contains_key(item);
+        state.items.entry(item.clone()).or_insert(bytes);
+        Ok(free)
+    }
+
+    async fn save(&self, item: &Item, bytes: Vec<u8>, claim: &Claim) -> Result<(), VaultError> {
+        let mut state = self.state()?;
+        state.check(claim)?;
+        state.items.insert(item.clone(), bytes.clone());
+        drop(state);
+        self.cluster.show(item, &bytes);
+        Ok(())
+    }
+
+    async fn remove(&self, item: &Item, claim: &Claim) -> Result<(), VaultError> {
+        let mut state = self.state()?;
+        state.check(claim)?;
+        state.items.remove(item);
+        Ok(())
+    }
+
+    async fn claim(&self, what: &str, ttl: Duration) -> Result<Option<Claim>, VaultError> {
+        let mut state = self.state()?;
+        if state.claim.is_some_and(|(_, until, _)| until > Instant::now()) {
+            return Ok(None);
+        }
+        state.claims_ever += 1;
+        let fence = state.claims_ever;
+        state.claim = Some((fence, Instant::now() + ttl, ttl));
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        Ok(Some(Claim { what: what.to_owned(), lease: fence, fence }))
+    }
+
+    async fn keep(&self, claim: &Claim) -> Result<(), VaultError> {
+        let mut state = self.state()?;
+        state.check(claim)?;
+        if let Some((_, until, ttl)) = &mut state.claim {
+            *until = Instant::now() + *ttl;
+        }
+        Ok(())
+    }
+
+    async fn release(&self, claim: Claim) -> Result<(), VaultError> {
+        let mut state = self.state()?;
+        if state.check(&claim).is_ok() {
+            state.claim = None;
+        }
+        Ok(())
+    }
+
+    async fn publish_answer(&self, token: &str, key_authorization: &str, claim: &Claim) -> Result<(), VaultError> {
+        {
+            let mut state = self.state()?;
+            state.check(claim)?;
+            state.answers.insert(token.to_owned(), key_authorization.to_owned());
+            state.answers_ever += 1;
+        }
+        if self.freeze_after_answer.load(Ordering::SeqCst) {
+            pending::<()>().await;
+        }
+        Ok(())
+    }
+
+    async fn retract_answer(&self, token: &str, claim: &Claim) -> Result<(), VaultError> {
+        let mut state = self.state()?;
+        state.check(claim)?;
+        state.answers.remove(token);
+        Ok(())
+    }
+}
