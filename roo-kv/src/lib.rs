@@ -24,6 +24,17 @@ mod watch;
 mod seal;
 mod secret;
 
+mod address_book;
+mod command;
+mod durable;
+mod engine;
+mod identity;
+mod peer;
+mod raft;
+mod snapshot;
+mod state;
+mod view;
+
 pub use config::{Config, Peers};
 pub use error::{Error, SealError, SecretError, StartError};
 pub use id::{ClusterId, LeaseId, NodeId, ParseIdError, Revision};

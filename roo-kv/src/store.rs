@@ -18,8 +18,9 @@ use crate::watch::Watch;
 ///
 /// Every call is tried for up to five seconds across elections and lost links before it fails, and may be made
 /// on any node: what only the leader can do is forwarded to it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
+    view: std::sync::Arc<crate::view::View>,
     status: watch::Receiver<Status>,
 }
 
@@ -106,8 +107,8 @@ impl Store {
 
     /// Follows the keys under a prefix, as applied on this node. Never waits for a quorum.
     #[must_use]
-    pub fn watch(&self, _prefix: &str) -> Watch {
-        Watch {}
+    pub fn watch(&self, prefix: &str) -> Watch {
+        Watch::new(std::sync::Arc::clone(&self.view), prefix)
     }
 
     /// Waits until every reachable member has applied `revision`; returns how many could not confirm it in time.

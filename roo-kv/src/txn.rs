@@ -185,3 +185,37 @@ pub struct Page {
     /// The store's revision that the page shows.
     pub revision: Revision,
 }
+
+impl Txn {
+    /// Bytes of keys and values it carries.
+    pub(crate) fn weight(&self) -> usize {
+        let compared: usize = self.compare.iter().map(Compare::weight).sum();
+        compared + self.success.iter().chain(&self.failure).map(Op::weight).sum::<usize>()
+    }
+}
+
+impl Compare {
+    fn weight(&self) -> usize {
+        let value = if let Test::Value(value) = &self.test { value.len() } else { 0 };
+        self.key.as_str().len() + value
+    }
+}
+
+impl Op {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Get { key } | Self::Delete { key } => key.as_str().len(),
+            Self::Put { key, value, .. } => key.as_str().len() + value.len(),
+        }
+    }
+}
+
+impl OpResult {
+    /// Roughly the bytes of the result.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Get(Some(entry)) => 32 + entry.value.len(),
+            Self::Get(None) | Self::Put | Self::Delete { .. } => 2,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Where nodes were last reached: identity stays, addresses change at any restart.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::durable;
+use crate::id::NodeId;
+
+const VERSION: u8 = 1;
+const FILE: &str = "addresses";
+
+/// Most nodes that are remembered.
+const NODES_MAX: usize = 4096;
+
+/// A node that was not heard from for this long counts as unreachable.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// Node id → last proven address, on disk; and when each node was last heard from, in memory.
+pub(crate) struct AddressBook {
+    path: PathBuf,
+    pages: Mutex<Pages>,
+}
+
+#[derive(Default)]
+struct Pages {
+    addresses: BTreeMap<u64, String>,
+    heard: HashMap<u64, Instant>,
+}
+
+impl AddressBook {
+    /// Reads the book. A damaged one is begun anew: it only saves a search.
+    pub(crate) fn load(dir: &Path) -> Arc<Self> {
+        let path = dir.join(FILE);
+        let addresses = durable::read(&path, VERSION).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "the address book is not usable; it is begun anew");
+            None
+        });
+        let pages = Pages { addresses: addresses.unwrap_or_default(), heard: HashMap::new() };
+        Arc::new(Self { path, pages: Mutex::new(pages) })
+    }
+
+    /// Where the node was last reached.
+    pub(crate) fn address(&self, node: NodeId) -> Option<String> {
+        self.lock().addresses.get(&node.0).cloned()
+    }
+
+    /// The node proved to be at this address. Written to disk in the background if that is news.
+    pub(crate) fn learn(self: &Arc<Self>, node: NodeId, address: &str) {
+        let mut pages = self.lock();
+        pages.heard.insert(node.0, Instant::now());
+        let full = pages.addresses.len() >= NODES_MAX && !pages.addresses.contains_key(&node.0);
+        if full || pages.addresses.get(&node.0).is_some_and(|known| known == address) {
+            return;
+        }
+        pages.addresses.insert(node.0, address.to_owned());
+        drop(pages);
+        let book = Arc::clone(self);
+        tokio::task::spawn_blocking(move || book.save());
+    }
+
+    /// The node sent or answered something.
+    pub(crate) fn heard(&self, node: NodeId) {
+        let mut pages = self.lock();
+        if pages.heard.len() < NODES_MAX || pages.heard.contains_key(&node.0) {
+            pages.heard.insert(node.0, Instant::now());
+        }
+    }
+
+    /// Whether the node was heard from lately.
+    pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
+        self.lock().heard.get(&node.0).is_some_and(|at| at.elapsed() < SILENCE_MAX)
+    }
+
+    fn save(&self) {
+        // Under the lock, so that an older state cannot overwrite a newer one.
+        let pages = self.lock();
+        if let Err(error) = durable::write(&self.path, VERSION, &pages.addresses) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot save the address book");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

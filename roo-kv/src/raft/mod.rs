@@ -1,0 +1,73 @@
+//! The consensus engine: the only folder that implements openraft's traits.
+
+mod form;
+mod log_store;
+mod machine;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use form::{EntryForm, LogIdForm, StoredMembershipForm, VoteForm};
+pub(crate) use log_store::LogStore;
+pub(crate) use machine::{Machine, announced};
+
+use crate::command::{Replies, Requests};
+
+openraft::declare_raft_types!(
+    /// How openraft is set up for Roo.
+    pub(crate) Types:
+        D = Requests,
+        R = Replies,
+        NodeId = u64,
+        Node = Peer,
+        Term = u64,
+        LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>,
+);
+
+/// What the membership says about a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Peer {
+    /// `host:port` of its Raft port when the membership was last changed. The address book may know better.
+    pub(crate) address: String,
+}
+
+pub(crate) type Raft = openraft::Raft<Types, Machine>;
+pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
+pub(crate) type LogEntry = openraft::type_config::alias::EntryOf<Types>;
+pub(crate) type Vote = openraft::type_config::alias::VoteOf<Types>;
+pub(crate) type Membership = openraft::Membership<u64, Peer>;
+pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
+pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
+pub(crate) type Snapshot = openraft::type_config::alias::SnapshotOf<Types, crate::snapshot::SnapshotFile>;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use openraft::StorageError;
+    use openraft::testing::log::{StoreBuilder, Suite};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::engine::Sled;
+    use crate::snapshot::Shelf;
+    use crate::view::View;
+
+    struct OnDisk;
+
+    impl StoreBuilder<Types, LogStore, Machine, TempDir> for OnDisk {
+        async fn build(&self) -> Result<(TempDir, LogStore, Machine), StorageError<Types>> {
+            let dir = tempfile::tempdir().unwrap();
+            let log = LogStore::open(&dir.path().join("wal")).unwrap();
+            let shelf = Arc::new(Shelf::open(&dir.path().join("snapshots")).unwrap());
+            let engine = Sled::open(&dir.path().join("db")).unwrap();
+            let (view, meta) = View::new(Box::new(engine)).unwrap();
+            Ok((dir, log, Machine::new(view, shelf, meta)))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn log_and_state_machine_pass_the_storage_suite() {
+        Suite::test_all(OnDisk).await.unwrap();
+    }
+}
