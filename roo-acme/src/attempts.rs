@@ -42,6 +42,16 @@ pub(crate) enum FailureKind {
     Unreachable,
 }
 
+impl FailureKind {
+    /// The value of the metrics' label `result`.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
 impl Attempts {
     /// The stored form, behind a version byte.
     pub fn encode(&self) -> Vec<u8> {

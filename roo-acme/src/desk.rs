@@ -39,31 +39,58 @@ pub(crate) enum Outcome {
     ClaimLost,
 }
 
+/// The claim is lost; nothing more may be written.
+#[derive(Debug)]
+pub(crate) struct ClaimLost;
+
 impl<V: Vault> Desk<V> {
     /// Brings `name` up to date. May be dropped at any await: the order is stored and will be continued.
     pub(crate) async fn work(&self, name: &str) -> Outcome {
-        let mut attempts = None;
-        match self.work_inner(name, &mut attempts).await {
-            Ok(outcome) => outcome,
-            Err(error) if error.is_claim_lost() => Outcome::ClaimLost,
-            Err(error) => self.fail(name, attempts.as_ref(), &error).await,
-        }
+        let result = match self.checked_and_issued(name).await {
+            // Learning of a failure needs the store too.
+            Err(error) => self.fail(name, &error).await,
+            Ok(outcome) => Ok(outcome),
+        };
+        result.unwrap_or(Outcome::ClaimLost)
     }
 
-    async fn work_inner(&self, name: &str, attempts: &mut Option<Attempts>) -> Result<Outcome, IssueError> {
-        *attempts = self.attempts(name).await?;
+    async fn checked_and_issued(&self, name: &str) -> Result<Outcome, IssueError> {
+        let attempts = self.attempts(name).await?;
         let facts = self.facts(name).await?;
         let now = Timestamp::now();
         let need = schedule::need(now, &self.authority, name, facts.as_ref(), attempts.as_ref());
         let Need::Now(urgency) = need else {
-            let attempts = attempts.take();
-            return Ok(Outcome::Current { facts, attempts });
+            return self.leave(name, facts, attempts).await;
         };
         tracing::info!(name, ?urgency, "getting a certificate");
         let timeout = self.settings.order_timeout;
-        let certificate =
-            tokio::time::timeout(timeout, self.issue(name)).await.unwrap_or(Err(IssueError::TooSlow { timeout }))?;
-        self.succeed(name, &certificate, attempts.as_ref()).await
+        let issued = tokio::time::timeout(timeout, self.issue(name)).await;
+        let facts = issued.unwrap_or(Err(IssueError::TooSlow { timeout }))?.facts();
+        metrics::counter!("roo_acme_orders_total", "result" => "issued").increment(1);
+        tracing::info!(name, serial = facts.serial, not_after = %facts.not_after, "certificate issued");
+        // It is served, but ordering it over and over would be ours to answer for.
+        if schedule::renew_at(name, &facts) <= now {
+            return Err(IssueError::BornOld);
+        }
+        if attempts.is_some() || self.attempts(name).await?.is_some() {
+            self.vault.remove(&attempts_of(name), &self.claim).await?;
+        }
+        Ok(Outcome::Issued { facts })
+    }
+
+    /// There is nothing to do; failures that a good certificate has made past are forgotten.
+    async fn leave(
+        &self,
+        name: &str,
+        facts: Option<Facts>,
+        mut attempts: Option<Attempts>,
+    ) -> Result<Outcome, IssueError> {
+        let otherwise = schedule::need(Timestamp::now(), &self.authority, name, facts.as_ref(), None);
+        if attempts.is_some() && !matches!(otherwise, Need::Now(_)) {
+            self.vault.remove(&attempts_of(name), &self.claim).await?;
+            attempts = None;
+        }
+        Ok(Outcome::Current { facts, attempts })
     }
 
     /// A new certificate, saved.
@@ -85,48 +112,33 @@ impl<V: Vault> Desk<V> {
         self.vault.save(&item, certificate.encode(), &self.claim).await
     }
 
-    async fn succeed(
-        &self,
-        name: &str,
-        certificate: &Certificate,
-        attempts: Option<&Attempts>,
-    ) -> Result<Outcome, IssueError> {
-        let facts = certificate.facts();
-        metrics::counter!("roo_acme_orders_total", "result" => "issued").increment(1);
-        tracing::info!(name, serial = facts.serial, not_after = %facts.not_after, "certificate issued");
-        // It is served, but ordering it over and over would be ours to answer for.
-        if schedule::renew_at(name, &facts) <= Timestamp::now() {
-            return Err(IssueError::BornOld);
+    /// Remembers a failure and says when to try again.
+    async fn fail(&self, name: &str, error: &IssueError) -> Result<Outcome, ClaimLost> {
+        if error.is_claim_lost() {
+            return Err(ClaimLost);
         }
-        if attempts.is_some() {
-            self.vault.remove(&attempts_of(name), &self.claim).await?;
-        }
-        Ok(Outcome::Issued { facts })
+        let attempts = self.remember(name, error).await?;
+        let (failures, next_at) = (attempts.failures, attempts.next_at);
+        tracing::warn!(name, error = attempts.last_error, failures, %next_at, "no certificate yet");
+        let pause = error.concerns_all_names();
+        Ok(Outcome::Failed { attempts, pause })
     }
 
-    async fn fail(&self, name: &str, earlier: Option<&Attempts>, error: &IssueError) -> Outcome {
+    /// Counts and stores a failure of `name`; if the store cannot, this node alone remembers it.
+    pub(crate) async fn remember(&self, name: &str, error: &IssueError) -> Result<Attempts, ClaimLost> {
         let failure = error.failure();
-        let now = Timestamp::now();
-        let attempts = Attempts::after(earlier, &failure, now, fastrand::f64());
-        metrics::counter!("roo_acme_orders_total", "result" => result_label(&attempts, earlier)).increment(1);
-        tracing::warn!(
-            name,
-            error = failure.error,
-            failures = attempts.failures,
-            next_at = %attempts.next_at,
-            "no certificate yet"
-        );
-        let saved = self.vault.save(&attempts_of(name), attempts.encode(), &self.claim).await;
-        match saved {
-            Err(VaultError::ClaimLost { .. }) => return Outcome::ClaimLost,
+        metrics::counter!("roo_acme_orders_total", "result" => failure.kind.label()).increment(1);
+        let earlier = self.attempts(name).await.unwrap_or_default();
+        let attempts = Attempts::after(earlier.as_ref(), &failure, Timestamp::now(), fastrand::f64());
+        match self.vault.save(&attempts_of(name), attempts.encode(), &self.claim).await {
+            Ok(()) => {}
+            Err(VaultError::ClaimLost { .. }) => return Err(ClaimLost),
             Err(error) => {
                 let error = with_sources(&error);
-                tracing::warn!(name, error, "the failure is remembered by this node only");
+                tracing::warn!(name, error, "a failure could not be stored");
             }
-            Ok(()) => {}
         }
-        let pause = error.concerns_all_names();
-        Outcome::Failed { attempts, pause }
+        Ok(attempts)
     }
 
     async fn attempts(&self, name: &str) -> Result<Option<Attempts>, IssueError> {
@@ -147,14 +159,6 @@ impl<V: Vault> Desk<V> {
             Some(bytes) => decode(&bytes).map(Some).map_err(|source| IssueError::Record { item, source }),
             None => Ok(None),
         }
-    }
-}
-
-fn result_label(attempts: &Attempts, earlier: Option<&Attempts>) -> &'static str {
-    let refusals = earlier.map_or(0, |earlier| earlier.refusals);
-    match attempts.refusals > refusals {
-        true => "refused",
-        false => "unreachable",
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::acme::Fault;
 use crate::attempts::{Failure, FailureKind};
 use crate::certificate::CertificateError;
+use crate::desk::ClaimLost;
 use crate::internal::InternalError;
 use crate::keys::KeyError;
 use crate::record::RecordError;
@@ -23,8 +26,10 @@ pub(crate) enum IssueError {
         #[source]
         source: RecordError,
     },
+    #[error("the account at the ACME CA cannot be used: {0}")]
+    Account(#[source] Fault),
     #[error(transparent)]
-    Internal(#[from] InternalError),
+    Internal(InternalError),
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error("the authority's certificate is not usable: {0}")]
@@ -33,6 +38,8 @@ pub(crate) enum IssueError {
     BornOld,
     #[error("the order was not complete after {} s", timeout.as_secs())]
     TooSlow { timeout: Duration },
+    #[error("another node issues now")]
+    ClaimLost,
     #[error("issuing stopped unexpectedly; this is a mistake in Roo")]
     Panicked,
 }
@@ -40,11 +47,7 @@ pub(crate) enum IssueError {
 impl IssueError {
     /// Whether the node may not go on writing.
     pub(crate) fn is_claim_lost(&self) -> bool {
-        matches!(
-            self,
-            Self::Vault(VaultError::ClaimLost { .. })
-                | Self::Internal(InternalError::Vault(VaultError::ClaimLost { .. }))
-        )
+        matches!(self, Self::ClaimLost | Self::Vault(VaultError::ClaimLost { .. }))
     }
 
     /// Whether the order behind it will never bring a certificate: the next try needs a new one.
@@ -69,6 +72,7 @@ impl IssueError {
                 fault,
                 Fault::Unreachable { .. } | Fault::Limited { .. } | Fault::AccountGone { .. } | Fault::Setup(_)
             ),
+            Self::Account(_) => true,
             Self::Vault(error) => matches!(error, VaultError::Unavailable { .. }),
             _ => false,
         }
@@ -77,14 +81,37 @@ impl IssueError {
     /// For the memory of failures.
     pub(crate) fn failure(&self) -> Failure {
         let (kind, retry_at) = match self {
-            Self::Acme(Fault::Limited { retry_at, .. }) => (FailureKind::Refused, *retry_at),
-            Self::Acme(Fault::Slow { retry_at }) => (FailureKind::Unreachable, *retry_at),
-            Self::Acme(Fault::Unreachable { .. } | Fault::AccountGone { .. } | Fault::OrderGone { .. })
-            | Self::Vault(_)
-            | Self::TooSlow { .. } => (FailureKind::Unreachable, None),
+            Self::Acme(fault) | Self::Account(fault) => kind_of(fault),
+            Self::Vault(_) | Self::TooSlow { .. } => (FailureKind::Unreachable, None),
             _ => (FailureKind::Refused, None),
         };
         Failure { error: with_sources(self), kind, retry_at }
+    }
+}
+
+impl From<ClaimLost> for IssueError {
+    fn from(ClaimLost: ClaimLost) -> Self {
+        Self::ClaimLost
+    }
+}
+
+impl From<InternalError> for IssueError {
+    fn from(error: InternalError) -> Self {
+        match error {
+            InternalError::Vault(error) => Self::Vault(error),
+            other => Self::Internal(other),
+        }
+    }
+}
+
+fn kind_of(fault: &Fault) -> (FailureKind, Option<Timestamp>) {
+    match fault {
+        Fault::Limited { retry_at, .. } => (FailureKind::Refused, *retry_at),
+        Fault::Slow { retry_at } => (FailureKind::Unreachable, *retry_at),
+        Fault::Unreachable { .. } | Fault::AccountGone { .. } | Fault::OrderGone { .. } => {
+            (FailureKind::Unreachable, None)
+        }
+        Fault::Refused { .. } | Fault::NotOffered { .. } | Fault::Setup(_) => (FailureKind::Refused, None),
     }
 }
 

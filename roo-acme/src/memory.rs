@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::attempts::Attempts;
 use crate::authority::Authority;
+use crate::backoff::Backoff;
 use crate::certificate::Facts;
 use crate::desk::Outcome;
 use crate::schedule::{Plan, View, schedule};
@@ -20,8 +21,10 @@ pub(crate) struct Memory {
     fresh_since: Option<Instant>,
     attempts: BTreeMap<String, Attempts>,
     asked: BTreeSet<String>,
-    /// The authority is not to be bothered before.
+    /// The authority is not to be bothered before, with any name.
     paused_until: Option<Timestamp>,
+    /// Pauses since the last success.
+    pauses: u32,
     /// Names already reported as impossible.
     reported: BTreeSet<String>,
 }
@@ -74,16 +77,32 @@ impl Memory {
             Outcome::Issued { facts } => {
                 self.note_attempts(&name, None);
                 self.paused_until = None;
+                self.pauses = 0;
                 self.note_facts(name, Some(facts));
             }
             Outcome::Failed { attempts, pause } => {
                 if pause {
-                    self.paused_until = self.paused_until.max(Some(attempts.next_at));
+                    self.pause(&attempts);
                 }
                 self.note_attempts(&name, Some(attempts));
             }
             Outcome::ClaimLost => {}
         }
+    }
+
+    /// Holds back the other names after a failure that they would probably meet as well.
+    ///
+    /// Growing from seconds rather than for as long as the failed name waits: a CA answers 429 for a limit on
+    /// one name as for a limit on all, and one name's limit must not keep the others waiting for days.
+    fn pause(&mut self, attempts: &Attempts) {
+        // Orders that were in flight together fail together; that is one reason to pause.
+        if self.paused_until.is_some_and(|until| until > attempts.last_at) {
+            return;
+        }
+        self.pauses = self.pauses.saturating_add(1);
+        let pause = Backoff::UNREACHABLE.delay(self.pauses, fastrand::f64());
+        let until = attempts.last_at.saturating_add(pause).unwrap_or(Timestamp::MAX);
+        self.paused_until = Some(until.min(attempts.next_at));
     }
 
     fn note_facts(&mut self, name: String, facts: Option<Facts>) {
@@ -129,3 +148,59 @@ const FRESH_FOR: Duration = Duration::from_secs(60);
 
 /// Names that handshakes wait for; more than that is a flood, and order of service is lost anyway.
 const ASKED_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::Certificate;
+    use crate::attempts::{Failure, FailureKind};
+
+    fn failed(pause: bool, waits_hours: i64) -> Outcome {
+        let retry_at = Timestamp::now().checked_add(jiff::SignedDuration::from_hours(waits_hours)).unwrap();
+        let failure = Failure { error: String::new(), kind: FailureKind::Refused, retry_at: Some(retry_at) };
+        Outcome::Failed { attempts: Attempts::after(None, &failure, Timestamp::now(), 0.0), pause }
+    }
+
+    fn due(memory: &mut Memory, wanted: &[&str]) -> (Vec<String>, Option<Timestamp>) {
+        let wanted = wanted.iter().map(|name| (*name).to_owned()).collect();
+        let plan = memory.plan(&Authority::Internal, &wanted, &BTreeMap::new(), &BTreeSet::new(), 4);
+        (plan.due, plan.next)
+    }
+
+    #[test]
+    fn a_refusal_of_one_name_leaves_the_others_alone() {
+        let mut memory = Memory::default();
+        memory.note("a.example".to_owned(), failed(false, 1));
+        assert_eq!(due(&mut memory, &["a.example", "b.example"]).0, ["b.example"]);
+    }
+
+    #[test]
+    fn a_limited_name_holds_the_others_back_for_seconds_only() {
+        let mut memory = Memory::default();
+        // Four orders in flight together meet the limit together: one pause.
+        for name in ["a.example", "b.example", "c.example", "d.example"] {
+            memory.note(name.to_owned(), failed(true, 24));
+        }
+        let (now, next) = due(&mut memory, &["a.example", "e.example"]);
+        assert!(now.is_empty());
+        let seconds = next.unwrap().as_second() - Timestamp::now().as_second();
+        assert!((3..=7).contains(&seconds), "{seconds}");
+    }
+
+    #[test]
+    fn what_was_seen_in_the_store_is_not_due_although_the_inventory_lags() {
+        let mut memory = Memory::default();
+        let certificate = Certificate::decode(include_bytes!("../fixtures/certificate-v1.record")).unwrap();
+        let mut facts = certificate.facts();
+        facts.authority = "internal".to_owned();
+        facts.not_before = Timestamp::now();
+        facts.not_after = Timestamp::now().checked_add(jiff::SignedDuration::from_hours(2000)).unwrap();
+        memory.note("a.example".to_owned(), Outcome::Issued { facts });
+        assert!(due(&mut memory, &["a.example"]).0.is_empty());
+        // Forgotten with the name itself.
+        assert!(due(&mut memory, &[]).0.is_empty());
+        assert_eq!(due(&mut memory, &["a.example"]).0, ["a.example"]);
+    }
+}

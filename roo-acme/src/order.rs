@@ -70,28 +70,37 @@ impl<V: Vault> Desk<V> {
             return Err(CertificateError::Names { names, wanted }.into());
         }
         self.save(name, &certificate).await?;
-        self.vault.remove(&order_of(name), &self.claim).await?;
+        if let Err(error) = self.vault.remove(&order_of(name), &self.claim).await {
+            let error = with_sources(&error);
+            tracing::debug!(name, error, "a finished order was left behind");
+        }
         Ok(certificate)
     }
 
     /// The cluster's account, registered if there is none yet.
     async fn open(&self, config: &AcmeConfig) -> Result<Session, IssueError> {
         let timeout = self.settings.http_timeout;
-        let item = account_at(config);
-        let stored = self.read(item.clone(), record::decode::<StoredAccount>);
-        if let Some(stored) = stored.await? {
-            return Ok(Session::restore(config, timeout, stored).await?);
+        if let Some(session) = self.restored(config).await? {
+            return Ok(session);
         }
-        let (session, account) = Session::register(config, timeout).await?;
-        if self.vault.create(&item, record::encode(&account)).await? {
+        let registered = Session::register(config, timeout).await;
+        let (session, account) = registered.map_err(IssueError::Account)?;
+        if self.vault.create(&account_at(config), record::encode(&account)).await? {
             tracing::info!(directory = config.directory, "registered an ACME account");
             return Ok(session);
         }
         // Another node was first: its account counts, ours is forgotten.
-        match self.read(item, record::decode::<StoredAccount>).await? {
-            Some(stored) => Ok(Session::restore(config, timeout, stored).await?),
-            None => Err(VaultError::unavailable("the ACME account was removed meanwhile").into()),
-        }
+        let gone = || VaultError::unavailable("the ACME account was removed meanwhile").into();
+        self.restored(config).await?.ok_or_else(gone)
+    }
+
+    async fn restored(&self, config: &AcmeConfig) -> Result<Option<Session>, IssueError> {
+        let stored = self.read(account_at(config), record::decode::<StoredAccount>);
+        let Some(stored) = stored.await? else {
+            return Ok(None);
+        };
+        let restored = Session::restore(config, self.settings.http_timeout, stored).await;
+        restored.map(Some).map_err(IssueError::Account)
     }
 
     /// The stored order for `name`, if the CA can still complete it.
@@ -127,8 +136,11 @@ impl<V: Vault> Desk<V> {
         };
         let stage = order.stage();
         if stage == Stage::Invalid {
-            let reason = order.refusal().await;
-            tracing::info!(name, url, %reason, "the stored order has failed");
+            // It failed while nobody looked: counted, so that issuers dying one after the other do not run
+            // into the CA's limits, but not waited for.
+            let refusal = IssueError::Acme(order.refusal().await);
+            tracing::info!(name, url, %refusal, "the stored order has failed");
+            self.remember(name, &refusal).await?;
             return Ok(None);
         }
         tracing::info!(name, url, ?stage, "continuing an order");

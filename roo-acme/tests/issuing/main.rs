@@ -6,6 +6,7 @@
 
 mod answers;
 mod internal;
+mod nemesis;
 mod node;
 mod one_node;
 mod pebble;

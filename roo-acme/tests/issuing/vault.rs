@@ -26,6 +26,8 @@ struct State {
     answers_ever: usize,
     claim: Option<(u64, Instant, Duration)>,
     claims_ever: u64,
+    issued: BTreeMap<String, usize>,
+    latency: Duration,
 }
 
 impl Cluster {
@@ -81,17 +83,34 @@ impl Cluster {
         self.state().claims_ever
     }
 
+    /// How often a certificate for `name` was saved.
+    pub(crate) fn issued(&self, name: &str) -> usize {
+        self.state().issued.get(name).copied().unwrap_or_default()
+    }
+
+    /// Makes every call of a node take up to this long before it happens.
+    pub(crate) fn set_latency(&self, latency: Duration) {
+        self.state().latency = latency;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
+    /// Shows a certificate to the issuers; later than it is stored, if there is latency.
     fn show(&self, item: &Item, bytes: &[u8]) {
-        if let Item::Certificate { name } = item {
-            let facts = Certificate::decode(bytes).unwrap().facts();
-            self.have.send_modify(|have| {
-                Arc::make_mut(have).insert(name.clone(), facts);
-            });
+        let Item::Certificate { name } = item.clone() else { return };
+        let facts = Certificate::decode(bytes).unwrap().facts();
+        let lag = self.state().latency.mul_f64(20.0 * fastrand::f64());
+        let have = self.have.clone();
+        let show = move || have.send_modify(|have| drop(Arc::make_mut(have).insert(name, facts)));
+        if lag.is_zero() {
+            return show();
         }
+        tokio::spawn(async move {
+            tokio::time::sleep(lag).await;
+            show();
+        });
     }
 }
 
@@ -125,6 +144,12 @@ impl NodeVault {
         })
     }
 
+    /// The way to the store: takes its time, if it is open at all.
+    async fn travel(&self) {
+        let latency = self.cluster.state().latency;
+        tokio::time::sleep(latency.mul_f64(fastrand::f64())).await;
+    }
+
     fn state(&self) -> Result<MutexGuard<'_, State>, VaultError> {
         match self.cut.load(Ordering::SeqCst) {
             true => Err(VaultError::unavailable("this node is cut off")),
@@ -135,10 +160,12 @@ impl NodeVault {
 
 impl Vault for NodeVault {
     async fn load(&self, item: &Item) -> Result<Option<Vec<u8>>, VaultError> {
+        self.travel().await;
         Ok(self.state()?.items.get(item).cloned())
     }
 
     async fn create(&self, item: &Item, bytes: Vec<u8>) -> Result<bool, VaultError> {
+        self.travel().await;
         let mut state = self.state()?;
         let free = !state.items.contains_key(item);
         state.items.entry(item.clone()).or_insert(bytes);
@@ -146,15 +173,20 @@ impl Vault for NodeVault {
     }
 
     async fn save(&self, item: &Item, bytes: Vec<u8>, claim: &Claim) -> Result<(), VaultError> {
+        self.travel().await;
         let mut state = self.state()?;
         state.check(claim)?;
         state.items.insert(item.clone(), bytes.clone());
+        if let Item::Certificate { name } = item {
+            *state.issued.entry(name.clone()).or_default() += 1;
+        }
         drop(state);
         self.cluster.show(item, &bytes);
         Ok(())
     }
 
     async fn remove(&self, item: &Item, claim: &Claim) -> Result<(), VaultError> {
+        self.travel().await;
         let mut state = self.state()?;
         state.check(claim)?;
         state.items.remove(item);
@@ -162,6 +194,7 @@ impl Vault for NodeVault {
     }
 
     async fn claim(&self, what: &str, ttl: Duration) -> Result<Option<Claim>, VaultError> {
+        self.travel().await;
         let mut state = self.state()?;
         if state.claim.is_some_and(|(_, until, _)| until > Instant::now()) {
             return Ok(None);
@@ -174,6 +207,7 @@ impl Vault for NodeVault {
     }
 
     async fn keep(&self, claim: &Claim) -> Result<(), VaultError> {
+        self.travel().await;
         let mut state = self.state()?;
         state.check(claim)?;
         if let Some((_, until, ttl)) = &mut state.claim {
@@ -183,6 +217,7 @@ impl Vault for NodeVault {
     }
 
     async fn release(&self, claim: Claim) -> Result<(), VaultError> {
+        self.travel().await;
         let mut state = self.state()?;
         if state.check(&claim).is_ok() {
             state.claim = None;
@@ -191,6 +226,7 @@ impl Vault for NodeVault {
     }
 
     async fn publish_answer(&self, token: &str, key_authorization: &str, claim: &Claim) -> Result<(), VaultError> {
+        self.travel().await;
         {
             let mut state = self.state()?;
             state.check(claim)?;
@@ -204,6 +240,7 @@ impl Vault for NodeVault {
     }
 
     async fn retract_answer(&self, token: &str, claim: &Claim) -> Result<(), VaultError> {
+        self.travel().await;
         let mut state = self.state()?;
         state.check(claim)?;
         state.answers.remove(token);
