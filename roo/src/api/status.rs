@@ -48,6 +48,7 @@ pub(super) async fn show(State(api): Shared) -> Json<Value> {
         "routes": api.routes.len(),
         "certificates": api.certificates.len(),
         "connections": api.control.stats().connections,
+        "issuer": api.vault.holder("issuer").await,
         "swarm": swarm,
     }))
 }

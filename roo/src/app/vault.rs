@@ -46,6 +46,12 @@ impl Vault {
         roo_acme::internal_root_pem(self).await.ok()
     }
 
+    /// The node that holds the claim on `what`, as far as this node knows.
+    pub(crate) async fn holder(&self, what: &str) -> Option<String> {
+        let entry = self.store.get(&keys::lock(what), ReadLevel::Stale).await.ok()??;
+        String::from_utf8(entry.value.to_vec()).ok()
+    }
+
     /// What went wrong with `name` so far, as far as this node knows.
     pub(super) async fn attempts(&self, name: &str) -> Option<roo_acme::Attempts> {
         let key = keys::attempts(name);

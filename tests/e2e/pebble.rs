@@ -1,0 +1,169 @@
+//! Certificates from a real ACME server, for a cluster of three.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use rustls_pki_types::CertificateDer;
+
+use crate::support::cluster::{Cluster, Node, tail};
+use crate::support::context::Context;
+use crate::support::https::Https;
+use crate::support::pebble::Pebble;
+use crate::support::upstream::Upstream;
+use crate::support::wait::until;
+use crate::support::{Result, ensure};
+use anyhow::Context as _;
+
+/// Three nodes that order at `pebble`, their http listeners on one port of three addresses.
+async fn cluster(context: &Context, pebble: &Pebble, http_port: u16) -> Result<Cluster> {
+    let file = pebble.ca_file.display().to_string();
+    let directory = pebble.directory();
+    let more = ["--acme-directory", directory.as_str(), "--acme-ca-file", file.as_str()];
+    let starts = Cluster::plan(context, 3, &[])?;
+    let mut cluster = Cluster { starts: Vec::new(), nodes: Vec::new() };
+    for start in starts {
+        let start = start.http(http_port).without_authority().args(more);
+        cluster.nodes.push(start.spawn().await?);
+        cluster.starts.push(start);
+    }
+    cluster.formed().await?;
+    Ok(cluster)
+}
+
+/// A port that is free on 127.0.0.1 to 127.0.0.3.
+fn common_port() -> Result<u16> {
+    for _ in 0..50 {
+        let first = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let port = first.local_addr()?.port();
+        let free = |k| std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, k], port))).is_ok();
+        if free(2) && free(3) {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no port is free on three addresses")
+}
+
+async fn leaf(https: &Https, node: &Node, name: &str) -> Result<CertificateDer<'static>> {
+    let stream = https.connect(node.https, name, &["http/1.1"]).await?;
+    let (_, connection) = stream.get_ref();
+    connection.peer_certificates().and_then(|chain| chain.first()).cloned().context("no certificate")
+}
+
+#[tokio::test]
+async fn a_new_route_gets_one_certificate_for_all_nodes_without_a_visit() -> Result<()> {
+    let context = Context::new();
+    let port = common_port()?;
+    let pebble = Pebble::start(&context, port, Ipv4Addr::new(127, 0, 0, 2)).await?;
+    let cluster = cluster(&context, &pebble, port).await?;
+    let upstream = Upstream::saying("with a certificate").await?;
+    cluster.nodes[0].route("acme.example:https", &upstream.url()).await?;
+    for node in &cluster.nodes {
+        until("the certificate is at hand, though nobody asked for it", async || {
+            let certs = node.api.get("/roo/v1/certs").await?.json()?;
+            ensure!(certs[0]["name"] == "acme.example" && certs[0]["state"] == "ready", "{certs}");
+            Ok(())
+        })
+        .await
+        .with_context(|| tail(&pebble.log()))?;
+    }
+    let https = Https::trusting(&pebble.root().await?)?;
+    let first = leaf(&https, &cluster.nodes[0], "acme.example").await?;
+    for node in &cluster.nodes {
+        ensure!(leaf(&https, node, "acme.example").await? == first, "another certificate");
+        ensure!(https.get(node.https, "acme.example", "/").await?.text() == "with a certificate");
+        let listed = node.api.get("/roo/v1/kvs/com.roo.cache:").await?.json()?;
+        let value = listed["results"]["com.roo.cache:acme.example"].as_str().unwrap_or_default().to_owned();
+        let shown = String::from_utf8(base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &value)?)?;
+        ensure!(shown.contains("not_after") && !shown.to_lowercase().contains("private"), "{listed}");
+        ensure!(!shown.contains("BEGIN"), "{shown}");
+    }
+    ensure!(pebble.issued() == 1 && pebble.orders() >= 1, "issued {} times\n{}", pebble.issued(), tail(&pebble.log()));
+    nowhere_a_plain_key(&context)
+}
+
+/// Neither data directories nor logs hold a private key.
+fn nowhere_a_plain_key(context: &Context) -> Result<()> {
+    let mut pending = vec![context.dir().to_owned()];
+    let mut files = 0;
+    while let Some(dir) = pending.pop() {
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                pending.push(path);
+            } else if !path.ends_with("pebble-key.pem") {
+                files += 1;
+                let bytes = std::fs::read(&path)?;
+                let found = bytes.windows(16).any(|part| part == b"-BEGIN PRIVATE K" || part == b"EGIN EC PRIVATE ");
+                ensure!(!found, "a private key lies open in {}", path.display());
+            }
+        }
+    }
+    ensure!(files > 3, "only {files} files were looked at");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_asked_for_before_its_certificate_is_there_waits() -> Result<()> {
+    let context = Context::new();
+    let port = common_port()?;
+    let pebble = Pebble::start(&context, port, Ipv4Addr::new(127, 0, 0, 3)).await?;
+    let cluster = cluster(&context, &pebble, port).await?;
+    let upstream = Upstream::saying("worth the wait").await?;
+    let https = Https::trusting(&pebble.root().await?)?;
+    cluster.nodes[0].route("eager.example:https", &upstream.url()).await?;
+    let node = &cluster.nodes[0];
+    // One handshake, begun right after the route was written: it must wait and succeed, not be tried again.
+    until("the route is here", async || {
+        let routes = node.api.get("/roo/v1/routes").await?.json()?;
+        ensure!(routes.as_array().is_some_and(|routes| !routes.is_empty()));
+        Ok(())
+    })
+    .await?;
+    let answer = https.get(node.https, "eager.example", "/").await.with_context(|| tail(&pebble.log()))?;
+    ensure!(answer.text() == "worth the wait", "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_issuer_killed_in_mid_order_is_replaced() -> Result<()> {
+    let context = Context::new();
+    let port = common_port()?;
+    // Challenges reach an address where nobody answers: the first order can't be finished.
+    let pebble = Pebble::start(&context, port, Ipv4Addr::new(127, 0, 0, 9)).await?;
+    let mut cluster = cluster(&context, &pebble, port).await?;
+    let upstream = Upstream::saying("in the end").await?;
+    let stall = std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 9], port)))?;
+    cluster.nodes[0].route("late.example:https", &upstream.url()).await?;
+    until("an order is under way", async || {
+        ensure!(pebble.orders() > 0, "no order:\n{}", tail(&pebble.log()));
+        Ok(())
+    })
+    .await?;
+    let holder = until("somebody holds the claim", async || {
+        let answer = cluster.nodes[0].api.status().await?;
+        ensure!(answer["issuer"].is_string(), "{answer}");
+        Ok(answer["issuer"].as_str().unwrap_or_default().to_owned())
+    })
+    .await?;
+    let mut victim = None;
+    for (k, node) in cluster.nodes.iter().enumerate() {
+        if node.api.status().await?["node"] == holder.as_str() {
+            victim = Some(k);
+        }
+    }
+    let victim = victim.context("the holder is none of the nodes")?;
+    cluster.nodes[victim].process.kill().await?;
+    let living = (victim + 1) % 3;
+    pebble.dns.set(vec![Ipv4Addr::new(127, 0, 0, u8::try_from(living + 1)?)]);
+    drop(stall);
+    until("another node has finished it", async || {
+        let certs = cluster.nodes[living].api.get("/roo/v1/certs").await?.json()?;
+        ensure!(certs[0]["state"] == "ready", "{certs}");
+        Ok(())
+    })
+    .await
+    .with_context(|| tail(&pebble.log()))?;
+    let https = Https::trusting(&pebble.root().await?)?;
+    let answer = https.get(cluster.nodes[living].https, "late.example", "/").await?;
+    ensure!(answer.text() == "in the end", "{answer:?}");
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! A TLS client that trusts a given root and may ask for any name.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::api::{Answer, exchange};
+
+/// A client that trusts one root.
+#[derive(Clone)]
+pub struct Https {
+    roots: Arc<RootCertStore>,
+}
+
+impl Https {
+    /// Trusts the certificates in `pem`.
+    pub fn trusting(pem: &str) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            roots.add(certificate?)?;
+        }
+        Ok(Self { roots: Arc::new(roots) })
+    }
+
+    /// Opens a connection to `address` with `name` as SNI and the ALPN protocols given.
+    pub async fn connect(&self, address: SocketAddr, name: &str, alpn: &[&str]) -> Result<TlsStream<TcpStream>> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(address).await?;
+        let name = ServerName::try_from(name.to_owned())?;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let stream = tokio::time::timeout(Duration::from_secs(40), handshake).await.context("handshake timed out")?;
+        stream.context("handshake")
+    }
+
+    /// One HTTP/1.1 request.
+    pub async fn send(&self, address: SocketAddr, name: &str, request: Request<Bytes>) -> Result<Answer> {
+        let stream = self.connect(address, name, &["http/1.1"]).await?;
+        let answer = exchange(stream, request);
+        tokio::time::timeout(Duration::from_secs(60), answer).await.context("no answer within 60 s")?
+    }
+
+    /// `GET path` from `name` over HTTP/1.1.
+    pub async fn get(&self, address: SocketAddr, name: &str, path: &str) -> Result<Answer> {
+        self.send(address, name, super::api::request(http::Method::GET, name, path, "")).await
+    }
+
+    /// One HTTP/2 request; `request` has an absolute URI.
+    pub async fn send_h2(&self, address: SocketAddr, name: &str, request: Request<Bytes>) -> Result<Answer> {
+        let stream = self.connect(address, name, &["h2"]).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let (head, body) = sender.send_request(request.map(Full::new)).await?.into_parts();
+        Ok(Answer { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
+    }
+}

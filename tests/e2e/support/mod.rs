@@ -1,0 +1,13 @@
+//! What tests start, ask and wait for.
+
+pub mod api;
+pub mod cluster;
+pub mod context;
+pub mod dns;
+pub mod https;
+pub mod pebble;
+pub mod process;
+pub mod upstream;
+pub mod wait;
+
+pub use anyhow::{Result, bail, ensure};
