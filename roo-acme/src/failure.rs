@@ -38,7 +38,7 @@ pub(crate) enum IssueError {
     BornOld,
     #[error("the order was not complete after {} s", timeout.as_secs())]
     TooSlow { timeout: Duration },
-    #[error("another node issues now")]
+    #[error("the claim to issue is lost")]
     ClaimLost,
     #[error("issuing stopped unexpectedly; this is a mistake in Roo")]
     Panicked,

@@ -171,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn decodes_the_first_released_format() {
+        let stored = b"\x01{\"root_pem\":\"root\",\"key_pem\":\"key\"}";
+        let ca: InternalCa = record::decode(stored).unwrap();
+        assert_eq!((ca.root_pem.as_str(), ca.key_pem.as_str()), ("root", "key"));
+        assert_eq!(record::encode(&ca), stored);
+    }
+
+    #[test]
     fn names_that_no_certificate_can_hold_are_errors() {
         let ca = InternalCa::generate(Timestamp::now()).unwrap();
         assert!(ca.issue("\u{fc}.example", Timestamp::now()).is_err());

@@ -114,7 +114,7 @@ impl<V: Vault> Issuer<V> {
         };
         jobs.stop().await;
         if lost {
-            tracing::warn!("another node issues now; orders in flight are left to it");
+            tracing::warn!("the claim to issue is lost; orders in flight are left to its next holder");
         } else {
             self.release(claim.clone()).await;
         }

@@ -13,8 +13,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::acme::{Answer, Fault};
-use crate::acme::{Order, Session, Stage, StoredAccount};
+use crate::acme::{Answer, Fault, Order, Session, Stage, StoredAccount};
 use crate::authority::AcmeConfig;
 use crate::certificate::{Certificate, CertificateError};
 use crate::challenge::Challenge;
@@ -47,11 +46,11 @@ impl<V: Vault> Desk<V> {
         let result = self.order_inner(config, name).await;
         if let Err(error) = &result {
             if error.ends_order() {
-                self.vault.remove(&order_of(name), &self.claim).await?;
+                self.discard(order_of(name)).await;
             }
             if matches!(error, IssueError::Acme(Fault::AccountGone { .. })) {
                 tracing::warn!(directory = config.directory, "the ACME account is gone; a new one will be registered");
-                self.vault.remove(&account_at(config), &self.claim).await?;
+                self.discard(account_at(config)).await;
             }
         }
         result
@@ -70,10 +69,7 @@ impl<V: Vault> Desk<V> {
             return Err(CertificateError::Names { names, wanted }.into());
         }
         self.save(name, &certificate).await?;
-        if let Err(error) = self.vault.remove(&order_of(name), &self.claim).await {
-            let error = with_sources(&error);
-            tracing::debug!(name, error, "a finished order was left behind");
-        }
+        self.discard(order_of(name)).await;
         Ok(certificate)
     }
 
@@ -197,6 +193,14 @@ impl<V: Vault> Desk<V> {
         Ok(order.chain(timeout).await?)
     }
 
+    /// Best effort: whoever finds the record later sees that it is of no use and removes it.
+    async fn discard(&self, item: Item) {
+        if let Err(error) = self.vault.remove(&item, &self.claim).await {
+            let error = with_sources(&error);
+            tracing::debug!(%item, error, "a record was left behind");
+        }
+    }
+
     /// Best effort: an answer left behind is useless to anybody else and ends by itself.
     async fn retract(&self, answers: &[Answer]) {
         for answer in answers {
@@ -219,4 +223,20 @@ fn order_of(name: &str) -> Item {
 fn account_at(config: &AcmeConfig) -> Item {
     let directory = config.directory.clone();
     Item::Account { directory }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn decodes_the_first_released_format() {
+        let stored = b"\x01{\"directory\":\"https://ca.example/dir\",\"url\":\"https://ca.example/order/1\",\
+            \"key_pem\":\"key\",\"created_at\":\"2026-01-02T03:04:05Z\"}";
+        let order: StoredOrder = record::decode(stored).unwrap();
+        assert_eq!((order.url.as_str(), order.key_pem.as_str()), ("https://ca.example/order/1", "key"));
+        assert_eq!(record::encode(&order), stored);
+    }
 }

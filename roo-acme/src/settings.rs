@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Times and bounds of an [`crate::Issuer`]; the defaults suit a cluster on a LAN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Life of the claim without being kept. A dead issuer is replaced this much later at most. Default 10 s.
+    /// Life of the claim without being kept: how long a dead issuer keeps the others waiting. Default 10 s.
     pub claim_ttl: Duration,
     /// How long to wait, up to twice, before asking again for a claim that another node holds. Default 1 s.
     pub claim_retry: Duration,

@@ -70,3 +70,19 @@ impl Session {
 }
 
 const BAD_KEY: instant_acme::Error = instant_acme::Error::KeyRejected;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::record;
+
+    #[test]
+    fn decodes_the_first_released_format() {
+        let stored = b"\x01{\"url\":\"https://ca.example/account/1\",\"key_pem\":\"key\"}";
+        let account: StoredAccount = record::decode(stored).unwrap();
+        assert_eq!(account.url, "https://ca.example/account/1");
+        assert_eq!(record::encode(&account), stored);
+    }
+}

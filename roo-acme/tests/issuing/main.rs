@@ -6,6 +6,7 @@
 
 mod answers;
 mod internal;
+mod limits;
 mod nemesis;
 mod node;
 mod one_node;
