@@ -253,7 +253,8 @@ fn until(next: Option<Timestamp>) -> Duration {
     left.clamp(Duration::from_millis(10), LOOK_AGAIN)
 }
 
-const CLAIM: &str = "issuer";
+/// What an issuer claims before it works: see [`Vault::claim`].
+pub const CLAIM: &str = "issuer";
 
 /// The longest sleep; also repairs what a lost wake-up would break.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);

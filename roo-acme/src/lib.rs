@@ -46,7 +46,7 @@ pub use attempts::Attempts;
 pub use authority::{AcmeConfig, Authority, AuthorityError, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
 pub use certificate::{Certificate, CertificateError, Facts};
 pub use internal::{InternalError, internal_root_pem};
-pub use issuer::Issuer;
+pub use issuer::{CLAIM, Issuer};
 pub use record::RecordError;
 pub use settings::Settings;
 pub use vault::{Claim, Item, Vault, VaultError};

@@ -222,8 +222,9 @@ fn secret(config: &Config) -> Result<Secret, Failure> {
     }
     if config.peers != Peers::Alone {
         tracing::warn!(
-            "no secret was given, so this node made one of its own; for a cluster of several nodes create the \
-             Docker secret roo_secret: openssl rand -hex 32 | docker secret create roo_secret -"
+            "no secret was given, so this node made one of its own, which no other node has; a cluster of several nodes \
+             needs one for all: openssl rand -hex 32 | docker secret create roo_secret - && \
+             docker service update --secret-add roo_secret roo_roo"
         );
     }
     std::fs::create_dir_all(&config.data_dir)

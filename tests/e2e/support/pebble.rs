@@ -76,7 +76,7 @@ impl Pebble {
 
     /// How many orders it has taken for names that contain `part`, and in all when that is empty.
     pub fn orders(&self) -> usize {
-        self.process.output().lines().filter(|line| line.contains("POST /order-plz")).count()
+        self.process.output().lines().filter(|line| line.contains("Added order")).count()
     }
 
     /// How many certificates it has signed.
