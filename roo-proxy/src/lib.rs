@@ -13,6 +13,7 @@
 //! - A *worker* is a thread with its own event loop, its own listening sockets and its own pool of
 //!   upstream connections; nothing on a request's way is shared with another worker but the snapshots.
 
+// What comes in and goes out.
 mod certificate;
 mod config;
 mod control;
@@ -26,7 +27,30 @@ mod replies;
 mod route;
 mod table;
 
+// The way of a connection and its requests, in order.
+mod thread;
+mod worker;
+
+mod connection;
+mod stream;
+
+mod tls;
+
+mod http1;
+mod http2;
+
+mod exchange;
+mod target;
+
+mod forward;
+
 mod upstream;
+
+// What every step may need.
+mod activity;
+mod answer;
+mod failure;
+mod metric;
 
 pub use certificate::{CertificateError, Certificates, certified_key};
 pub use config::{Config, Limits, Timeouts};

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -12,11 +13,14 @@ use crate::config::Config;
 use crate::control::{Control, Shared};
 use crate::event::{self, Events};
 use crate::listener::Listeners;
+use crate::worker::Seed;
+use crate::{metric, thread, tls};
 
 /// A running proxy. Dropping it cuts every connection; [`Proxy::shutdown`] drains them.
 pub struct Proxy {
     shared: Arc<Shared>,
     stop: Stop,
+    /// Each resolves, with an error, once its worker's thread is at its end.
     workers: Vec<oneshot::Receiver<()>>,
 }
 
@@ -36,10 +40,24 @@ impl Proxy {
     ///
     /// If the system refuses a thread or its event loop.
     pub fn start(listeners: Listeners, config: Config) -> Result<(Proxy, Events), StartError> {
+        metric::describe();
         let (sender, events) = event::channel();
         let https_port = config.https_port.unwrap_or(listeners.https().port());
-        let shared = Arc::new(Shared::new(config, https_port, sender));
-        let proxy = Proxy { shared, stop: Stop::default(), workers: Vec::new() };
+        let shared = Arc::new(Shared::new(config, https_port, listeners.workers(), sender));
+        let tls = tls::server_config(shared.certificates.clone()).map_err(|source| StartError::Tls { source })?;
+        // Dropped on an early return, it stops the threads that were started.
+        let mut proxy = Proxy { shared: shared.clone(), stop: Stop::default(), workers: Vec::new() };
+        let names = thread::start_names(shared.config.resolver, proxy.stop.cut.clone())?;
+        for (index, pair) in listeners.pairs.into_iter().enumerate() {
+            let seed = Seed {
+                index,
+                shared: shared.clone(),
+                tls: tls.clone(),
+                stop: proxy.stop.clone(),
+                names: names.clone(),
+            };
+            proxy.workers.push(thread::start_worker(seed, pair)?);
+        }
         Ok((proxy, events))
     }
 
@@ -52,16 +70,16 @@ impl Proxy {
     /// response, waits up to `deadline`, then cuts what is left. Dropping the future cuts at once.
     pub async fn shutdown(mut self, deadline: Duration) {
         self.stop.drain.cancel();
-        let workers = std::mem::take(&mut self.workers);
-        let ended = async {
-            for worker in workers {
-                // An error means that the worker is gone, which is what is waited for.
-                let _ = worker.await;
-            }
-        };
-        let _ = tokio::time::timeout(deadline, ended).await;
+        let mut ended = join_all(std::mem::take(&mut self.workers));
+        if tokio::time::timeout(deadline, &mut ended).await.is_err() {
+            self.stop.cut.cancel();
+            // Nothing is waited for any more but the threads themselves.
+            let _ = tokio::time::timeout(CUT_WITHIN, ended).await;
+        }
     }
 }
+
+const CUT_WITHIN: Duration = Duration::from_secs(2);
 
 impl Drop for Proxy {
     fn drop(&mut self) {

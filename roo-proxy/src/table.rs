@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use crate::metric::RouteMeasures;
 use crate::name::{HostName, HostPattern};
 use crate::origin::{Origin, Scheme};
 use crate::route::Route;
@@ -22,10 +23,31 @@ pub struct RouteTable {
 
 /// A route made ready for requests.
 pub(crate) struct Entry {
+    /// Tells entries of all tables apart; never reused, never zero.
+    pub(crate) id: u64,
     /// The origin's text: the `route` label of metrics.
     pub(crate) origin: Arc<str>,
     pub(crate) route: Route,
     pub(crate) upstreams: Upstreams,
+    measures: OnceLock<RouteMeasures>,
+}
+
+impl Entry {
+    fn new(origin: &Origin, route: Route) -> Entry {
+        static ID: AtomicU64 = AtomicU64::new(1);
+        Entry {
+            id: ID.fetch_add(1, Ordering::Relaxed),
+            origin: origin.to_string().into(),
+            upstreams: Upstreams::new(&route),
+            route,
+            measures: OnceLock::new(),
+        }
+    }
+
+    /// The route's metric handles, registered by its first request: most of many routes are quiet.
+    pub(crate) fn measures(&self) -> &RouteMeasures {
+        self.measures.get_or_init(|| RouteMeasures::new(&self.origin))
+    }
 }
 
 #[derive(Clone, Default)]
@@ -103,7 +125,7 @@ impl RouteTable {
     }
 
     fn insert(&mut self, origin: Origin, route: Route) {
-        let entry = Arc::new(Entry { origin: origin.to_string().into(), upstreams: Upstreams::new(&route), route });
+        let entry = Arc::new(Entry::new(&origin, route));
         let routes = match origin.host {
             HostPattern::Exact(name) => self.exact.entry(name).or_default(),
             HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix).or_default(),

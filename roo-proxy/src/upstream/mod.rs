@@ -1,5 +1,9 @@
 //! The upstream side: which address, which connection, and how it is made.
 
+pub(crate) mod connect;
+pub(crate) mod names;
+pub(crate) mod pick;
+pub(crate) mod pool;
 pub(crate) mod tls;
 
 use std::sync::Arc;

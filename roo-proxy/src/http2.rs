@@ -1,0 +1,73 @@
+//! HTTP/2 towards clients.
+
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use hyper::rt::bounds::Http2ServerConnExec;
+use hyper::server::conn::http2;
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::connection::{Client, Graceful, drive};
+use crate::exchange;
+use crate::forward::ResponseBody;
+
+/// Serves streams side by side until the connection ends.
+pub(crate) async fn serve<S>(stream: S, client: Rc<Client>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let owner = client.clone();
+    let service = service_fn(move |request| exchange::handle(owner.clone(), request));
+    let connection = builder(&client).serve_connection(TokioIo::new(stream), service);
+    drive(&client, pin!(connection)).await;
+}
+
+fn builder(client: &Client) -> http2::Builder<OnThisThread> {
+    let limits = &client.worker.shared.config.limits;
+    // As in HTTP/1: the limit is kept in the walk, this bounds the memory.
+    let header_bytes = u32::try_from(limits.header_bytes.max(1).saturating_mul(2)).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(OnThisThread);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams.max(1))
+        .max_header_list_size(header_bytes)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PONG_WITHIN);
+    builder
+}
+
+/// Finds clients that vanished without a word.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PONG_WITHIN: Duration = Duration::from_secs(20);
+
+/// Streams run beside their connection, on its worker.
+#[derive(Clone, Copy)]
+struct OnThisThread;
+
+impl<F> Executor<F> for OnThisThread
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        // Its own task: a panic in one stream leaves the others alone.
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+impl<I, S, E> Graceful for http2::Connection<I, S, E>
+where
+    S: HttpService<hyper::body::Incoming, ResBody = ResponseBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    E: Http2ServerConnExec<S::Future, ResponseBody>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

@@ -1,0 +1,201 @@
+//! What is counted, through the `metrics` facade. Labels are bounded: origins as configured, known
+//! methods, protocol versions, status codes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Version};
+use metrics::{Counter, Gauge, Histogram, Unit};
+
+use crate::origin::Scheme;
+use crate::table::Entry;
+
+const REQUESTS: &str = "roo_requests_total";
+const REQUEST_DURATION: &str = "roo_request_duration_seconds";
+const OPEN_CONNECTIONS: &str = "roo_open_connections";
+const HANDSHAKES: &str = "roo_tls_handshakes_total";
+const UPSTREAM_DURATION: &str = "roo_upstream_duration_seconds";
+const UPSTREAM_RETRIES: &str = "roo_upstream_retries_total";
+
+/// Gives the recorder the help texts. Idempotent.
+pub(crate) fn describe() {
+    metrics::describe_counter!(REQUESTS, "Requests by route, status code, method and protocol version");
+    metrics::describe_histogram!(REQUEST_DURATION, Unit::Seconds, "From request head to the end of the response");
+    metrics::describe_gauge!(OPEN_CONNECTIONS, "Open client connections by listener");
+    metrics::describe_counter!(HANDSHAKES, "TLS handshakes by result");
+    metrics::describe_histogram!(UPSTREAM_DURATION, Unit::Seconds, "From sending a request to its response head");
+    metrics::describe_counter!(UPSTREAM_RETRIES, "Requests sent again to another connection");
+}
+
+/// The handles of one route, registered when it serves its first request.
+pub(crate) struct RouteMeasures {
+    duration: Histogram,
+    pub(crate) upstream_duration: Histogram,
+    pub(crate) retries: Counter,
+}
+
+impl RouteMeasures {
+    pub(crate) fn new(origin: &Arc<str>) -> RouteMeasures {
+        RouteMeasures {
+            duration: metrics::histogram!(REQUEST_DURATION, "route" => origin.clone()),
+            upstream_duration: metrics::histogram!(UPSTREAM_DURATION, "route" => origin.clone()),
+            retries: metrics::counter!(UPSTREAM_RETRIES, "route" => origin.clone()),
+        }
+    }
+}
+
+/// The handles of one worker: a request finds its counter by a small key, without a lock and without
+/// building labels.
+pub(crate) struct Measures {
+    requests: RefCell<HashMap<RequestKey, Counter>>,
+    unrouted_duration: Histogram,
+    open: [Gauge; 2],
+    handshakes: [Counter; 5],
+}
+
+/// One exchange that has ended.
+pub(crate) struct Exchange<'a> {
+    pub(crate) entry: Option<&'a Arc<Entry>>,
+    pub(crate) status: u16,
+    pub(crate) method: MethodLabel,
+    pub(crate) protocol: ProtocolLabel,
+    pub(crate) duration: Duration,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct RequestKey {
+    /// Zero for requests without a route.
+    entry: u64,
+    status: u16,
+    method: MethodLabel,
+    protocol: ProtocolLabel,
+}
+
+/// Entries of former tables pile up until then.
+const REQUEST_KEYS_MAX: usize = 16 * 1024;
+/// The `route` of requests that have none.
+const UNROUTED: &str = "-";
+
+impl Measures {
+    pub(crate) fn new() -> Measures {
+        let open = |listener| metrics::gauge!(OPEN_CONNECTIONS, "listener" => listener);
+        let handshake = |result: Handshake| metrics::counter!(HANDSHAKES, "result" => result.label());
+        Measures {
+            requests: RefCell::default(),
+            unrouted_duration: metrics::histogram!(REQUEST_DURATION, "route" => UNROUTED),
+            open: [open("http"), open("https")],
+            handshakes: Handshake::ALL.map(handshake),
+        }
+    }
+
+    pub(crate) fn exchange(&self, exchange: &Exchange<'_>) {
+        let seconds = exchange.duration.as_secs_f64();
+        match exchange.entry {
+            Some(entry) => entry.measures().duration.record(seconds),
+            None => self.unrouted_duration.record(seconds),
+        }
+        let key = RequestKey {
+            entry: exchange.entry.map_or(0, |entry| entry.id),
+            status: exchange.status,
+            method: exchange.method,
+            protocol: exchange.protocol,
+        };
+        let mut requests = self.requests.borrow_mut();
+        if requests.len() >= REQUEST_KEYS_MAX {
+            requests.clear();
+        }
+        requests.entry(key).or_insert_with(|| requests_counter(exchange)).increment(1);
+    }
+
+    pub(crate) fn open(&self, scheme: Scheme) -> &Gauge {
+        match scheme {
+            Scheme::Http => &self.open[0],
+            Scheme::Https => &self.open[1],
+        }
+    }
+
+    pub(crate) fn handshake(&self, result: Handshake) {
+        self.handshakes[result as usize].increment(1);
+    }
+
+    /// Forgets the handles of routes that may be gone; the next request registers its own anew.
+    pub(crate) fn forget_routes(&self) {
+        self.requests.borrow_mut().clear();
+    }
+}
+
+fn requests_counter(exchange: &Exchange<'_>) -> Counter {
+    let route = exchange.entry.map_or_else(|| UNROUTED.into(), |entry| entry.origin.clone());
+    metrics::counter!(
+        REQUESTS,
+        "route" => route,
+        "code" => exchange.status.to_string(),
+        "method" => exchange.method.0,
+        "proto" => exchange.protocol.0
+    )
+}
+
+/// A method by its name if it is a usual one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct MethodLabel(&'static str);
+
+impl MethodLabel {
+    pub(crate) fn of(method: &Method) -> MethodLabel {
+        MethodLabel(match *method {
+            Method::GET => "GET",
+            Method::HEAD => "HEAD",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::DELETE => "DELETE",
+            Method::PATCH => "PATCH",
+            Method::OPTIONS => "OPTIONS",
+            Method::CONNECT => "CONNECT",
+            Method::TRACE => "TRACE",
+            _ => "OTHER",
+        })
+    }
+}
+
+/// The client's protocol version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ProtocolLabel(&'static str);
+
+impl ProtocolLabel {
+    pub(crate) fn of(version: Version) -> ProtocolLabel {
+        ProtocolLabel(match version {
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2",
+            _ => "1.1",
+        })
+    }
+}
+
+/// How a handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    Done,
+    /// No SNI, or a name without a route.
+    UnknownName,
+    /// A routed name whose certificate did not come.
+    NoCertificate,
+    /// The client broke off, or the two found no common ground.
+    Failed,
+    Timeout,
+}
+
+impl Handshake {
+    const ALL: [Handshake; 5] =
+        [Handshake::Done, Handshake::UnknownName, Handshake::NoCertificate, Handshake::Failed, Handshake::Timeout];
+
+    fn label(self) -> &'static str {
+        match self {
+            Handshake::Done => "done",
+            Handshake::UnknownName => "unknown-name",
+            Handshake::NoCertificate => "no-certificate",
+            Handshake::Failed => "failed",
+            Handshake::Timeout => "timeout",
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The proxy's threads, each with an event loop of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::listener::Pair;
+use crate::proxy::StartError;
+use crate::upstream::names::{self, Names};
+use crate::worker::{self, Seed, Worker};
+
+/// Starts a worker. The receiver resolves when its thread is at its end.
+pub(crate) fn start_worker(seed: Seed, pair: Pair) -> Result<oneshot::Receiver<()>, StartError> {
+    let (alive, ended) = oneshot::channel();
+    spawn(&format!("roo-proxy-{}", seed.index), move |runtime, started| {
+        let _alive: oneshot::Sender<()> = alive;
+        let sockets = {
+            let _context = runtime.enter();
+            worker::register(pair)
+        };
+        let sockets = match sockets {
+            Ok(sockets) => sockets,
+            Err(fault) => return drop(started.send(Err(fault))),
+        };
+        let _ = started.send(Ok(()));
+        LocalSet::new().block_on(&runtime, async { worker::run(Worker::new(seed), sockets).await });
+    })?;
+    Ok(ended)
+}
+
+/// Starts the thread on which upstream names are kept fresh. It ends with `cut`.
+pub(crate) fn start_names(server: Option<SocketAddr>, cut: CancellationToken) -> Result<Arc<Names>, StartError> {
+    spawn("roo-names", move |runtime, started| {
+        let handle = Handle::clone(runtime.handle());
+        runtime.block_on(async move {
+            let names = Names::new(names::resolver(server), handle);
+            let _ = started.send(Ok(Arc::new(names)));
+            cut.cancelled().await;
+        });
+    })
+}
+
+/// Runs `main` on a new thread with an event loop, and waits until it says that it has started.
+fn spawn<T, F>(name: &str, main: F) -> Result<T, StartError>
+where
+    T: Send + 'static,
+    F: FnOnce(Runtime, SyncSender<io::Result<T>>) + Send + 'static,
+{
+    let (started, outcome) = sync_channel(1);
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => main(runtime, started),
+            Err(fault) => drop(started.send(Err(fault))),
+        })
+        .map_err(|source| StartError::Thread { source })?;
+    match outcome.recv() {
+        Ok(result) => result.map_err(|source| StartError::Runtime { source }),
+        Err(_) => Err(StartError::Runtime { source: io::Error::other("the thread ended before it started") }),
+    }
+}

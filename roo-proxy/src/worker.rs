@@ -1,0 +1,172 @@
+//! A worker: one thread, one event loop, its own sockets and pool.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::task::TaskTracker;
+
+use crate::activity::{self, Sweep};
+use crate::connection::{self, Open};
+use crate::control::Shared;
+use crate::listener::Pair;
+use crate::metric::Measures;
+use crate::origin::Scheme;
+use crate::proxy::Stop;
+use crate::upstream::names::{NameCache, Names};
+use crate::upstream::pick::Avoided;
+use crate::upstream::pool::Pool;
+
+/// What the tasks of one worker share. Never leaves its thread.
+pub(crate) struct Worker {
+    index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) stop: Stop,
+    pub(crate) sweep: Sweep,
+    pub(crate) pool: Rc<Pool>,
+    pub(crate) avoided: Avoided,
+    pub(crate) names: NameCache,
+    pub(crate) measures: Measures,
+    /// Held once by each connection being turned away.
+    turned_away: Rc<()>,
+    /// The tasks that a drain waits for: connections and tunnels.
+    pub(crate) tracker: TaskTracker,
+}
+
+/// What a worker is made from; may be sent to its thread.
+pub(crate) struct Seed {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) stop: Stop,
+    pub(crate) names: Arc<Names>,
+}
+
+impl Worker {
+    pub(crate) fn new(seed: Seed) -> Rc<Worker> {
+        let Seed { index, shared, tls, stop, names } = seed;
+        let pool = Rc::new(Pool::new(shared.config.limits.idle_upstream_connections));
+        Rc::new(Worker {
+            index,
+            tls,
+            stop,
+            sweep: Sweep::new(),
+            pool,
+            avoided: Avoided::default(),
+            names: NameCache::new(names),
+            measures: Measures::new(),
+            turned_away: Rc::new(()),
+            tracker: TaskTracker::new(),
+            shared,
+        })
+    }
+
+    /// The count of requests under way on this worker.
+    pub(crate) fn requests(&self) -> &AtomicUsize {
+        &self.shared.counts.requests[self.index].0
+    }
+}
+
+/// Serves both sockets until drained or cut. Must run inside a `LocalSet`.
+pub(crate) async fn run(worker: Rc<Worker>, sockets: (TcpListener, TcpListener)) {
+    let (http, https) = sockets;
+    let sweeping = tokio::task::spawn_local(sweep(worker.clone()));
+    let serving = async {
+        tokio::join!(accept(&worker, http, Scheme::Http), accept(&worker, https, Scheme::Https));
+        worker.tracker.close();
+        worker.tracker.wait().await;
+    };
+    tokio::select! {
+        () = serving => {}
+        () = worker.stop.cut.cancelled() => {}
+    }
+    sweeping.abort();
+}
+
+/// Registers a worker's sockets with the event loop that it is called on.
+pub(crate) fn register(pair: Pair) -> io::Result<(TcpListener, TcpListener)> {
+    Ok((TcpListener::from_std(pair.http)?, TcpListener::from_std(pair.https)?))
+}
+
+/// Accepts until the drain, then takes what the kernel has already let in: closing the socket would
+/// reset it.
+async fn accept(worker: &Rc<Worker>, listener: TcpListener, scheme: Scheme) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = worker.stop.drain.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => start(worker, scheme, socket, peer),
+            Err(fault) if is_of_one_connection(&fault) => {}
+            Err(fault) => {
+                tracing::warn!(listener = %scheme, %fault, "cannot accept connections for the moment");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
+    }
+    while let Some(Ok((socket, peer))) = listener.accept().now_or_never() {
+        start(worker, scheme, socket, peer);
+    }
+}
+
+/// Descriptors may be out; others' connections will free some.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+fn is_of_one_connection(fault: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(fault.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Each connection is a task of its own: a panic ends that one alone.
+fn start(worker: &Rc<Worker>, scheme: Scheme, socket: TcpStream, peer: std::net::SocketAddr) {
+    match Open::admit(worker, scheme) {
+        Some(open) => {
+            worker.tracker.spawn_local(connection::serve(worker.clone(), open, socket, peer));
+        }
+        None if scheme == Scheme::Http => turn_away(worker, socket),
+        None => {}
+    }
+}
+
+/// In a flood most are closed without a word: turning away must cost less than serving.
+fn turn_away(worker: &Rc<Worker>, socket: TcpStream) {
+    let turned = worker.turned_away.clone();
+    if Rc::strong_count(&turned) <= TURNED_AWAY_MAX {
+        tokio::task::spawn_local(async move {
+            connection::turn_away(socket).await;
+            drop(turned);
+        });
+    }
+}
+
+/// Connections being told at the same time, per worker, that there are too many.
+const TURNED_AWAY_MAX: usize = 64;
+
+/// The worker's one clock: deadlines, stale pool entries, handles of former routes.
+async fn sweep(worker: Rc<Worker>) {
+    let timeouts = &worker.shared.config.timeouts;
+    let mut ticks = tokio::time::interval(activity::tick_interval(timeouts));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut generation = worker.shared.routes.load().generation();
+    loop {
+        ticks.tick().await;
+        worker.sweep.tick(timeouts);
+        worker.pool.sweep(timeouts.idle_upstream);
+        worker.avoided.sweep(Instant::now());
+        worker.names.sweep();
+        let current = worker.shared.routes.load().generation();
+        if current != generation {
+            generation = current;
+            worker.measures.forget_routes();
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What the proxy does, seen from both of its ends: real sockets, real TLS, real upstreams.
+#![allow(clippy::unwrap_used)]
+
+mod answers;
+mod bench;
+mod client;
+mod drain;
+mod failures;
+mod forwarding;
+mod handshake;
+mod limits;
+mod routing;
+mod upgrades;
+mod upstream;

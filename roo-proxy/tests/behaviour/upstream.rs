@@ -1,0 +1,174 @@
+//! Upstreams: one that tells what it was asked, one that says given bytes, and hyper with any handler.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::bench::{Authority, loopback};
+use crate::client::{Body, full};
+
+/// An upstream that runs until dropped.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    /// Connections accepted so far.
+    pub(crate) connections: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Upstream {
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Answers with a JSON document of what arrived, under a name.
+    pub(crate) async fn echo(name: &'static str) -> Upstream {
+        Upstream::serve(move |request| echo(name, request)).await
+    }
+
+    /// Answers through a handler.
+    pub(crate) async fn serve<H, F>(handler: H) -> Upstream
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Upstream::listen(move |socket| answer(socket, handler.clone())).await
+    }
+
+    /// As `echo`, over TLS with a certificate for the names.
+    pub(crate) async fn echo_tls(authority: &Authority, names: &[&str]) -> Upstream {
+        let (_, key) = authority.issue(names);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Upstream::listen(move |socket| {
+            let acceptor = acceptor.clone();
+            async move {
+                if let Ok(stream) = acceptor.accept(socket).await {
+                    answer(stream, move |request| echo("tls", request)).await;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads a request head, then says the bytes of its connection's turn, and closes.
+    pub(crate) async fn says(answers: &'static [&'static str]) -> Upstream {
+        let turn = Arc::new(AtomicUsize::new(0));
+        Upstream::listen(move |mut socket| {
+            let answer = answers[turn.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1)];
+            async move {
+                read_head(&mut socket).await;
+                let _ = socket.write_all(answer.as_bytes()).await;
+            }
+        })
+        .await
+    }
+
+    /// Gives each connection to a handler.
+    pub(crate) async fn listen<H, F>(handler: H) -> Upstream
+    where
+        H: Fn(TcpStream) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(loopback()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(handler(socket));
+            }
+        });
+        Upstream { address, connections, task }
+    }
+}
+
+/// An address that refuses.
+pub(crate) async fn nobody() -> SocketAddr {
+    TcpListener::bind(loopback()).await.unwrap().local_addr().unwrap()
+}
+
+/// Reads up to the empty line; the head, and what came after it.
+pub(crate) async fn read_head(socket: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    while !bytes.windows(4).any(|window| window == b"\r\n\r\n") {
+        match socket.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn answer<S, H, F>(stream: S, handler: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let response = handler(request);
+        async move { Ok::<_, std::convert::Infallible>(response.await) }
+    });
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+}
+
+async fn echo(name: &'static str, request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let collected = body.collect().await;
+    let (body, trailers) = match collected {
+        Ok(body) => {
+            let trailers = body.trailers().cloned();
+            (body.to_bytes(), trailers)
+        }
+        Err(_) => (bytes::Bytes::new(), None),
+    };
+    let fields = |headers: &http::HeaderMap| {
+        let mut fields = serde_json::Map::new();
+        for name in headers.keys() {
+            let values: Vec<&str> = headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
+            fields.insert(name.to_string(), values.join(" | ").into());
+        }
+        fields
+    };
+    let document = serde_json::json!({
+        "name": name,
+        "method": parts.method.as_str(),
+        "uri": parts.uri.to_string(),
+        "version": format!("{:?}", parts.version),
+        "headers": fields(&parts.headers),
+        "trailers": trailers.as_ref().map(fields),
+        "body": String::from_utf8_lossy(&body),
+    });
+    Response::builder()
+        .header("content-type", "application/json")
+        .header("x-upstream", name)
+        .body(full(document.to_string()))
+        .unwrap()
+}
