@@ -35,7 +35,7 @@ chmod 755 "$root/usr/bin/roo"
 # Each library under the very path where this machine's loader finds it, so the copied loader does too.
 missing=$(ldd "$binary" 2>/dev/null | awk '/not found/ {print $1}' || true)
 [ -z "$missing" ] || die "the program needs libraries that this machine lacks: $missing"
-{ ldd "$binary" 2>/dev/null || true; } | grep -o '/[^ ]*' | sort -u | while read -r library; do
+{ ldd "$binary" 2>/dev/null || true; } | sed -n 's/[^/]*\(\/[^ ]*\).*/\1/p' | sort -u | while read -r library; do
   mkdir -p "$root$(dirname "$library")"
   cp -L "$library" "$root$library"
 done
