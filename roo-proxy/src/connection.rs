@@ -1,5 +1,6 @@
 //! One client connection, from accept to close.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -34,6 +35,8 @@ pub(crate) struct Client {
     pub(crate) scheme: Scheme,
     pub(crate) tls: Option<ClientTls>,
     pub(crate) activity: Arc<Activity>,
+    /// Whether a request has come in.
+    pub(crate) asked: Cell<bool>,
     _open: Open,
 }
 
@@ -89,7 +92,23 @@ impl Client {
         // A dual-stack socket shows IPv4 peers as mapped addresses.
         let peer = peer.ip().to_canonical();
         let trusted = worker.shared.config.trusted_proxies.iter().any(|net| net.contains(&peer));
-        Rc::new(Client { worker, peer, trusted, scheme: open.scheme, tls, activity, _open: open })
+        Rc::new(Client {
+            worker,
+            peer,
+            trusted,
+            scheme: open.scheme,
+            tls,
+            activity,
+            asked: Cell::new(false),
+            _open: open,
+        })
+    }
+}
+
+impl Client {
+    /// Whether this is to be the connection's last request.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.worker.stop.drain.is_cancelled()
     }
 }
 
@@ -114,13 +133,26 @@ pub(crate) async fn drive<C: Graceful>(client: &Client, mut connection: Pin<&mut
             }
             return;
         }
-        () = drain => connection.as_mut().finish(),
+        () = drain => {}
     }
     tokio::select! {
-        _ = connection => {}
+        _ = finish(client, connection) => {}
         () = client.activity.expired() => {}
     }
 }
+
+/// Ends a connection in a drain. One that is new gets a moment to bring the request it was made for:
+/// its client could not know.
+async fn finish<C: Graceful>(client: &Client, mut connection: Pin<&mut C>) {
+    if !client.asked.get() && tokio::time::timeout(FIRST_REQUEST_WITHIN, connection.as_mut()).await.is_ok() {
+        return;
+    }
+    connection.as_mut().finish();
+    // What ended it is the client's affair.
+    let _ = connection.await;
+}
+
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 
 /// A connection counted as open until dropped.
 pub(crate) struct Open {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -37,6 +37,9 @@ pub(crate) async fn handle(
         Err(failure) => asked.own(answer::failure(failure, asked.form(), &asked.id, asked.version)),
     };
     record.status = Some(response.status());
+    if asked.version < Version::HTTP_2 && client.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response.headers_mut().insert(X_REQUEST_ID, asked.id);
     Ok(response.map(|body| body.recorded(record)))
 }
@@ -179,6 +182,7 @@ pub(crate) struct Record {
 
 impl Record {
     fn begin(client: Rc<Client>, request: &Request<Incoming>) -> Record {
+        client.asked.set(true);
         client.worker.requests().fetch_add(1, Ordering::Relaxed);
         Record {
             entry: None,

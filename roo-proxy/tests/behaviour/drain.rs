@@ -55,6 +55,20 @@ async fn a_drain_lets_requests_end_and_closes_connections() {
 }
 
 #[tokio::test]
+async fn a_new_connection_may_still_ask_in_a_drain() {
+    let (bench, upstream) = (Bench::start(), Upstream::echo("a").await);
+    bench.routes(&[("shop.test:http", upstream.url())]);
+    let mut client = Raw::connect(bench.http).await;
+    until("it is in", || bench.control.stats().connections == 1).await;
+    let stopping = tokio::spawn(bench.proxy.shutdown(SOON));
+    until("nothing new is let in", || std::net::TcpStream::connect(bench.http).is_err()).await;
+    client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let response = client.rest().await;
+    assert_eq!((status(&response), field(&response, "connection")), (200, Some("close")));
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
 async fn the_deadline_cuts_what_is_left() {
     let (bench, (upstream, _go)) = (Bench::start(), patient().await);
     bench.routes(&[("shop.test:http", upstream.url())]);

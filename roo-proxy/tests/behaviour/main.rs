@@ -9,6 +9,8 @@ mod failures;
 mod forwarding;
 mod handshake;
 mod limits;
+mod metrics;
+mod names;
 mod routing;
 mod upgrades;
 mod upstream;

@@ -94,7 +94,20 @@ impl Upstream {
         H: Fn(TcpStream) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind(loopback()).await.unwrap();
+        Upstream::listen_at(loopback(), handler).await
+    }
+
+    /// As `echo`, at a given address.
+    pub(crate) async fn echo_at(address: SocketAddr, name: &'static str) -> Upstream {
+        Upstream::listen_at(address, move |socket| answer(socket, move |request| echo(name, request))).await
+    }
+
+    async fn listen_at<H, F>(address: SocketAddr, handler: H) -> Upstream
+    where
+        H: Fn(TcpStream) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = connections.clone();
