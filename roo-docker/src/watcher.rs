@@ -92,7 +92,8 @@ pub struct Handle {
 
 impl Handle {
     /// Reads services now, or retries the engine now if it is away, and returns the outcome. Look at its
-    /// `state`: an engine that is gone or manages nothing is told there. Takes at most about 10 s.
+    /// `state`: an engine that is gone or manages nothing is told there. Takes about 20 s at most, and
+    /// milliseconds as a rule.
     /// Dropping the future does not take the request back.
     pub async fn rescan(&self) -> Result<Arc<Snapshot>, RescanError> {
         let (reply, outcome) = oneshot::channel();

@@ -203,7 +203,8 @@ fn a_wrong_value_is_named_with_the_fix() {
         ("OriginHost=a.*.example", ["'a.*.example'", "star"]),
         ("OriginHost=a b.example", ["'a b.example'", "letters"]),
         ("OriginHost=10.0.0.256", ["'10.0.0.256'", "address"]),
-        ("OriginHost=[::g]", ["'[::g]'", "IPv6"]),
+        ("OriginHost=[::1]", ["'[::1]'", "IPv6"]),
+        ("OriginHost=::1:80", ["'::1:80'", "IPv6"]),
         ("OriginHost=a.example:99999", ["'99999'", "1 to 65535"]),
     ] {
         let label = line.split_once('=').unwrap().0;

@@ -1,6 +1,6 @@
 //! The origin side of a route: what clients ask for.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use super::Fault;
 use crate::snapshot::LabelRoute;
@@ -51,7 +51,7 @@ impl HostPort {
             return Err(Fault::HostIsUrl { value: value.to_owned() });
         }
         let (host, port) = match value.rsplit_once(':') {
-            Some((host, port)) if !value.ends_with(']') => (host, Some(parse_port(port)?)),
+            Some((host, port)) if !value.starts_with('[') => (host, Some(parse_port(port)?)),
             _ => (value, None),
         };
         let host = normal_host(host).map_err(|reason| Fault::Host { value: value.to_owned(), reason })?;
@@ -89,9 +89,8 @@ pub(super) fn parse_port(value: &str) -> Result<u16, Fault> {
 }
 
 fn normal_host(host: &str) -> Result<String, &'static str> {
-    if let Some(inner) = host.strip_prefix('[') {
-        let address = inner.strip_suffix(']').and_then(|text| text.parse::<Ipv6Addr>().ok());
-        return address.map(|address| format!("[{address}]")).ok_or("in brackets belongs an IPv6 address");
+    if host.starts_with('[') || host.contains(':') {
+        return Err("an IPv6 address can't be asked for by name");
     }
     let (star, name) = host.strip_prefix("*.").map_or(("", host), |name| ("*.", name));
     if name.contains('*') {
