@@ -48,6 +48,11 @@ impl AddressBook {
         self.lock().addresses.get(&node.0).cloned()
     }
 
+    /// Who was last reached at this address.
+    pub(crate) fn node_at(&self, address: &str) -> Option<NodeId> {
+        self.lock().addresses.iter().find(|(_, known)| *known == address).map(|(id, _)| NodeId(*id))
+    }
+
     /// The node proved to be at this address. Written to disk in the background if that is news.
     pub(crate) fn learn(self: &Arc<Self>, node: NodeId, address: &str) {
         let mut pages = self.lock();

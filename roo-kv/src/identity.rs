@@ -129,7 +129,9 @@ impl Identity {
             }
             _ => None,
         })?;
-        Ok(matches!(after, Standing::Promised { initiator, cluster: granted, .. } if initiator == to && granted == cluster))
+        Ok(
+            matches!(after, Standing::Promised { initiator, cluster: granted, .. } if initiator == to && granted == cluster),
+        )
     }
 
     /// Moves from exactly this standing to another; nothing happens if it has changed meanwhile. Blocks on the disk.

@@ -25,11 +25,20 @@ mod seal;
 mod secret;
 
 mod address_book;
-mod command;
+mod controller;
 mod durable;
-mod engine;
+mod formation;
+mod handler;
 mod identity;
+mod lease;
+mod node;
 mod peer;
+mod reader;
+mod start;
+mod writer;
+
+mod command;
+mod engine;
 mod raft;
 mod snapshot;
 mod state;

@@ -27,19 +27,37 @@ pub(crate) struct Envelope {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
     Hello(Hello),
-    Grant { cluster: ClusterId, attempt: u64, address: String },
+    Grant {
+        cluster: ClusterId,
+        attempt: u64,
+        address: String,
+    },
     /// Take this node in as a learner. Any member passes it on to the leader.
-    Join { node: NodeId, address: String },
+    Join {
+        node: NodeId,
+        address: String,
+    },
     Vote(VoteAsk),
     PreVote(VoteAsk),
     Append(AppendForm),
-    Transfer { from: VoteForm, to: u64, last: Option<LogIdForm> },
+    Transfer {
+        from: VoteForm,
+        to: u64,
+        last: Option<LogIdForm>,
+    },
     Propose(Request),
     /// Up to where must be applied for a read; `confirm`: after asking a quorum whether the leader still leads.
-    ReadIndex { confirm: bool },
-    KeepAlive { lease: LeaseId },
+    ReadIndex {
+        confirm: bool,
+    },
+    KeepAlive {
+        lease: LeaseId,
+    },
     /// Answer when this revision is applied, or after this time.
-    Applied { revision: Revision, timeout_ms: u64 },
+    Applied {
+        revision: Revision,
+        timeout_ms: u64,
+    },
 }
 
 /// An answer. New kinds go to the end.
@@ -48,7 +66,11 @@ pub(crate) enum Answer {
     Hello(HelloAnswer),
     Grant(GrantAnswer),
     Joined,
-    Vote { vote: VoteForm, granted: bool, last: Option<LogIdForm> },
+    Vote {
+        vote: VoteForm,
+        granted: bool,
+        last: Option<LogIdForm>,
+    },
     Append(AppendAnswer),
     Transfer(TransferAnswer),
     Propose(Proposed),
@@ -58,7 +80,9 @@ pub(crate) enum Answer {
     Applied(bool),
     Refused(Refusal),
     /// The leader's vote as the receiver of a snapshot knows it.
-    Snapshot { vote: VoteForm },
+    Snapshot {
+        vote: VoteForm,
+    },
 }
 
 /// Why a question was not answered.

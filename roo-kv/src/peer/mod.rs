@@ -6,10 +6,11 @@ mod network;
 mod server;
 mod tls;
 
-pub(crate) use links::{LinkError, Links};
+pub(crate) use links::{LinkError, Links, Spawner};
 pub(crate) use message::{
-    Answer, Ask, GrantAnswer, Hello, HelloAnswer, Proposed, ReadAnswer, Refusal, StandingForm,
+    Answer, AppendAnswer, AppendForm, Ask, Envelope, GrantAnswer, Hello, HelloAnswer, Proposed, ReadAnswer, Refusal,
+    StandingForm, StreamAnswer, TransferAnswer, VoteAsk, decode,
 };
 pub(crate) use network::Network;
-pub(crate) use server::{Handler, serve};
+pub(crate) use server::{Handler, Messages, serve};
 pub(crate) use tls::Credentials;

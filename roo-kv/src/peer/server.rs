@@ -131,12 +131,7 @@ async fn connection<H: Handler>(
     }
 }
 
-async fn respond<H: Handler>(
-    handler: &H,
-    peer: NodeId,
-    remote: IpAddr,
-    request: Request<Incoming>,
-) -> Response<Body> {
+async fn respond<H: Handler>(handler: &H, peer: NodeId, remote: IpAddr, request: Request<Incoming>) -> Response<Body> {
     let cluster = request.headers().get("roo-cluster").and_then(|value| value.to_str().ok()?.parse().ok());
     match request.uri().path() {
         "/call" => call(handler, peer, remote, request.into_body()).await,

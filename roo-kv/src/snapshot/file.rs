@@ -43,22 +43,12 @@ impl SnapshotFile {
         Ok(Self { path: path.to_owned(), file: Arc::new(File::open(path)?) })
     }
 
-    /// Its length in bytes.
-    pub(crate) fn length(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-
     /// Reads up to `length` bytes from `offset`; empty at the end.
     pub(crate) fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         let read = self.file.read_at(&mut bytes, offset)?;
         bytes.truncate(read);
         Ok(bytes)
-    }
-
-    /// Reads the header alone.
-    pub(crate) fn header(&self) -> io::Result<SnapshotHeader> {
-        self.blocks()?.header()
     }
 
     /// Reads everything, verifies it, and hands the records over.

@@ -3,5 +3,5 @@
 mod file;
 mod shelf;
 
-pub(crate) use file::{SnapshotFile, SnapshotHeader, SnapshotWriter};
+pub(crate) use file::{SnapshotFile, SnapshotHeader};
 pub(crate) use shelf::Shelf;

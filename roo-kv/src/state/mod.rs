@@ -6,7 +6,7 @@ mod overlay;
 mod record;
 mod window;
 
-pub(crate) use apply::{Applied, apply};
+pub(crate) use apply::apply;
 pub(crate) use layout::{META_KEY, entry_key, entry_prefix, lease_of, lease_prefix};
 pub(crate) use overlay::Overlay;
 pub(crate) use record::{LeaseRecord, Meta, decode, encode};

@@ -1,0 +1,252 @@
+//! A running node: its parts, and what several of them need of each other.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::address_book::AddressBook;
+use crate::command::{Command, Reply, Request};
+use crate::error::Error;
+use crate::formation::OwnAddress;
+use crate::id::NodeId;
+use crate::identity::{Identity, Standing};
+use crate::lease::LeaseClock;
+use crate::peer::{Answer, Ask, LinkError, Links, Proposed};
+use crate::raft::{Peer, Raft};
+use crate::snapshot::Shelf;
+use crate::status::{Member, Phase, Role, Status};
+use crate::view::View;
+use crate::writer::{Batcher, Sequencer};
+
+/// How long a call is tried across elections and lost links.
+pub(crate) const CALL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long one attempt at a peer may take; a leader that hangs is replaced within that time.
+pub(crate) const ATTEMPT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between attempts, unless something changes sooner.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// A leader that no quorum acknowledged for this long may have been replaced.
+const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(900);
+
+/// The parts.
+pub(crate) struct Node {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) book: Arc<AddressBook>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) raft: Raft,
+    pub(crate) view: Arc<View>,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) own_address: OwnAddress,
+    pub(crate) sequencer: Sequencer,
+    pub(crate) batcher: Batcher,
+    pub(crate) leases: LeaseClock,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) waiting_for: Mutex<String>,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Node {
+    pub(crate) fn id(&self) -> NodeId {
+        self.identity.node
+    }
+
+    /// The leader as far as this node knows, and the address the membership has for it.
+    pub(crate) fn leader(&self) -> Option<(NodeId, Option<String>)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let id = metrics.current_leader?;
+        let address = metrics.membership_config.get_node(&id).map(|peer| peer.address.clone());
+        Some((NodeId(id), address))
+    }
+
+    /// The term in which this node leads, if it does.
+    pub(crate) fn leading(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.state == ServerState::Leader).then_some(metrics.current_term)
+    }
+
+    /// Whether a quorum acknowledged this leader lately.
+    pub(crate) fn leads_surely(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        // A lone voter is its own quorum; nobody acknowledges anything to it.
+        let alone = metrics.membership_config.voter_ids().eq([self.id().0]);
+        let acknowledged = || {
+            let at = metrics.last_quorum_acked.as_ref();
+            at.is_some_and(|at| openraft::Instant::elapsed(&**at) < QUORUM_SILENCE_MAX)
+        };
+        metrics.state == ServerState::Leader && (alone || acknowledged())
+    }
+
+    /// All members and their addresses as agreed on.
+    pub(crate) fn members(&self) -> BTreeMap<NodeId, Peer> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.nodes().map(|(id, peer)| (NodeId(*id), peer.clone())).collect()
+    }
+
+    /// Has a command carried out once, by whoever leads. See [`Error`] for what it means if it fails.
+    pub(crate) async fn write(&self, command: Command) -> Result<Reply, Error> {
+        self.check_running()?;
+        let started = Instant::now();
+        let deadline = started + CALL_PATIENCE;
+        let ticket = tokio::time::timeout_at(deadline, self.sequencer.open()).await.map_err(|_| Error::Busy)?;
+        let mut unknown = false;
+        loop {
+            let request = Request {
+                origin: self.sequencer.origin,
+                sequence: ticket.sequence,
+                settled_below: ticket.settled_below(),
+                command: command.clone(),
+            };
+            match tokio::time::timeout_at(deadline, self.propose(request)).await {
+                Ok(Proposed::Done(Reply::Forgotten)) => return Err(Error::OutcomeUnknown),
+                Ok(Proposed::Done(reply)) => return Ok(reply),
+                Ok(Proposed::NotLeader) => {}
+                Ok(Proposed::Unknown) | Err(_) => unknown = true,
+            }
+            self.check_running()?;
+            if Instant::now() + RETRY_PAUSE >= deadline {
+                return Err(if unknown { Error::OutcomeUnknown } else { self.no_leader(started) });
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn propose(&self, request: Request) -> Proposed {
+        let Some((leader, address)) = self.leader() else { return Proposed::NotLeader };
+        if leader == self.id() {
+            return self.propose_here(request).await;
+        }
+        let asked = self.links.ask(leader, address.as_deref(), Ask::Propose(request), ATTEMPT_PATIENCE).await;
+        match asked {
+            Ok(Answer::Propose(proposed)) => proposed,
+            Err(LinkError::Unreachable { .. } | LinkError::Refused(_)) => Proposed::NotLeader,
+            Ok(_) | Err(LinkError::Lost(_) | LinkError::Timeout(_)) => Proposed::Unknown,
+        }
+    }
+
+    /// Has a request written by this node, if it leads.
+    pub(crate) async fn propose_here(&self, request: Request) -> Proposed {
+        if self.leading().is_none() {
+            return Proposed::NotLeader;
+        }
+        let proposed = self.batcher.propose(request).await;
+        if let Proposed::Done(Reply::LeaseGranted { id, ttl_ms }) = &proposed {
+            self.leases.granted(*id, Duration::from_millis(*ttl_ms), Instant::now());
+        }
+        proposed
+    }
+
+    /// Waits until the state here has applied the entry at `index`.
+    pub(crate) async fn applied(&self, index: Option<u64>) {
+        let mut progress = self.view.progress();
+        // The sender lives as long as the view, which this node holds.
+        drop(progress.wait_for(|progress| progress.applied >= index).await);
+    }
+
+    /// Nothing can be done any more, or nothing yet.
+    pub(crate) fn check_running(&self) -> Result<(), Error> {
+        if self.stop.is_cancelled() {
+            return Err(Error::ShuttingDown);
+        }
+        match &self.status.borrow().phase {
+            Phase::Failed { reason } => Err(Error::Failed { reason: reason.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why there is nobody to ask.
+    pub(crate) fn no_leader(&self, since: Instant) -> Error {
+        match &self.status.borrow().phase {
+            Phase::Forming { waiting_for } => Error::NotReady { reason: format!("waiting for {waiting_for}") },
+            _ => Error::NoLeader { waited: since.elapsed() },
+        }
+    }
+
+    /// Founds the cluster with these members; does nothing if that has happened.
+    pub(crate) async fn initialize(&self, founders: &BTreeMap<u64, String>) {
+        if !matches!(self.raft.is_initialized().await, Ok(false)) {
+            return;
+        }
+        let peers: BTreeMap<u64, Peer> =
+            founders.iter().map(|(id, address)| (*id, Peer { address: address.clone() })).collect();
+        if let Err(error) = self.raft.initialize(peers).await {
+            tracing::error!(%error, "cannot write the first entry of the cluster");
+        }
+    }
+
+    /// What is to be said about the node now.
+    pub(crate) fn describe(&self, before: &Status) -> Status {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let progress = *self.view.progress().borrow();
+        let standing = self.identity.standing();
+        let leader = metrics.current_leader.map(NodeId);
+        let voters: std::collections::BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        let members: Vec<Member> = metrics
+            .membership_config
+            .nodes()
+            .map(|(id, peer)| {
+                let node = NodeId(*id);
+                let own = node == self.id();
+                let known = if own { Some(self.own_address.current()) } else { self.book.address(node) };
+                Member {
+                    id: node,
+                    address: known.unwrap_or_else(|| peer.address.clone()),
+                    voter: voters.contains(id),
+                    leader: leader == Some(node),
+                    reachable: own || self.book.is_reachable(node),
+                }
+            })
+            .collect();
+        let phase = match (&before.phase, metrics.running_state) {
+            (Phase::Failed { reason }, _) => Phase::Failed { reason: reason.clone() },
+            (_, Err(fatal)) if !self.stop.is_cancelled() => Phase::Failed { reason: fatal.to_string() },
+            _ => self.phase(&standing, leader, !members.is_empty()),
+        };
+        let role = match metrics.state {
+            ServerState::Leader => Role::Leader,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Follower => Role::Follower,
+            _ => Role::Learner,
+        };
+        Status {
+            node_id: self.id(),
+            cluster_id: standing.cluster(),
+            phase,
+            role,
+            leader,
+            term: metrics.current_term,
+            last_log: metrics.last_log_index,
+            committed: metrics.local_committed.map(|id| id.index),
+            applied: progress.applied,
+            snapshot: self.shelf.newest().and_then(|(header, _)| header.meta.applied).map(|id| id.index),
+            revision: progress.revision,
+            members,
+            address: self.own_address.current(),
+            started: before.started,
+        }
+    }
+
+    fn phase(&self, standing: &Standing, leader: Option<NodeId>, has_members: bool) -> Phase {
+        match (standing, leader) {
+            (Standing::Member { .. }, Some(_)) if has_members => Phase::Ready,
+            (Standing::Member { .. }, None) if has_members => Phase::NoLeader,
+            _ => {
+                let waiting_for = self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                Phase::Forming { waiting_for }
+            }
+        }
+    }
+}
