@@ -43,7 +43,7 @@ pub(crate) struct Activity {
     exchanges: AtomicU32,
     /// Exchanges that wait for an upstream, whose time the response timeout keeps.
     waits: AtomicU32,
-    /// Whether bytes while idle begin a head: so in HTTP/1, not in HTTP/2 with its pings.
+    /// Whether every byte is part of a message: so in HTTP/1, not in HTTP/2 with its pings.
     heads: AtomicBool,
     expired: Notify,
 }
@@ -76,22 +76,29 @@ impl Activity {
     }
 
     /// Bytes came in.
-    pub(crate) fn read(&self) {
+    pub(crate) fn read(&self, bytes: usize) {
         match self.phase() {
-            Phase::Exchange | Phase::Tunnel => self.touch(),
+            Phase::Exchange if self.is_sign_of_life(bytes) => self.touch(),
+            Phase::Tunnel => self.touch(),
             Phase::Idle if self.heads.load(Ordering::Relaxed) => self.enter(Phase::Head),
-            Phase::Idle | Phase::Head | Phase::Untimed => {}
+            Phase::Exchange | Phase::Idle | Phase::Head | Phase::Untimed => {}
         }
     }
 
     /// Bytes went out.
-    pub(crate) fn wrote(&self) {
+    pub(crate) fn wrote(&self, bytes: usize) {
         match self.phase() {
-            Phase::Exchange | Phase::Tunnel => self.touch(),
+            Phase::Exchange if self.is_sign_of_life(bytes) => self.touch(),
+            Phase::Tunnel => self.touch(),
             // The last bytes of a response may still be on their way; in HTTP/2 it may be a ping of ours.
             Phase::Idle if self.heads.load(Ordering::Relaxed) => self.touch(),
-            Phase::Idle | Phase::Head | Phase::Untimed => {}
+            Phase::Exchange | Phase::Idle | Phase::Head | Phase::Untimed => {}
         }
+    }
+
+    /// Pings and their answers would keep a connection for ever whose bodies have stopped moving.
+    fn is_sign_of_life(&self, bytes: usize) -> bool {
+        bytes > CONTROL_BYTES_MAX || self.heads.load(Ordering::Relaxed)
     }
 
     /// A request head is complete; the exchange lasts until the guard is dropped.
@@ -178,7 +185,7 @@ impl Sweep {
         Sweep { clock, began: Instant::now(), activities: Rc::default() }
     }
 
-    /// A new activity in the untimed phase. `heads` as in HTTP/1 towards clients.
+    /// A new activity in the untimed phase. `heads` as in HTTP/1.
     pub(crate) fn activity(&self, heads: bool) -> Arc<Activity> {
         let activity = Arc::new(Activity {
             since: AtomicU64::new(self.clock.now()),
@@ -216,6 +223,9 @@ pub(crate) fn tick_interval(timeouts: &Timeouts) -> Duration {
     (shortest / 4).clamp(TICK_MIN, TICK_MAX)
 }
 
+/// A ping or a window update is 39 bytes within TLS; bodies move in larger pieces.
+const CONTROL_BYTES_MAX: usize = 64;
+
 const TICK_MAX: Duration = Duration::from_secs(1);
 const TICK_MIN: Duration = Duration::from_millis(10);
 
@@ -251,10 +261,10 @@ mod tests {
         let bench = Bench::new();
         let activity = bench.sweep.activity(true);
         activity.enter(Phase::Idle);
-        activity.read();
+        activity.read(1);
         for _ in 0..9 {
             bench.pass(1).await;
-            activity.read();
+            activity.read(1);
             assert!(!is_over(&activity));
         }
         bench.pass(1).await;
@@ -268,7 +278,7 @@ mod tests {
         let exchange = activity.exchange();
         for _ in 0..10 {
             bench.pass(59).await;
-            activity.wrote();
+            activity.wrote(1);
             assert!(!is_over(&activity));
         }
         bench.pass(60).await;
@@ -299,9 +309,24 @@ mod tests {
         activity.enter(Phase::Idle);
         for _ in 0..59 {
             bench.pass(1).await;
-            activity.read();
-            activity.wrote();
+            activity.read(1);
+            activity.wrote(1);
         }
+        assert!(!is_over(&activity));
+        bench.pass(1).await;
+        assert!(is_over(&activity));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_do_not_keep_a_stuck_body() {
+        let bench = Bench::new();
+        let activity = bench.sweep.activity(false);
+        let _exchange = activity.exchange();
+        bench.pass(59).await;
+        activity.wrote(CONTROL_BYTES_MAX + 1);
+        bench.pass(59).await;
+        activity.wrote(39);
+        activity.read(39);
         assert!(!is_over(&activity));
         bench.pass(1).await;
         assert!(is_over(&activity));

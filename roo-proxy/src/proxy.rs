@@ -24,13 +24,15 @@ pub struct Proxy {
     workers: Vec<oneshot::Receiver<()>>,
 }
 
-/// The two steps of stopping, as the workers see them.
+/// The two steps of stopping as the workers see them, and the one that must not happen.
 #[derive(Clone, Default)]
 pub(crate) struct Stop {
     /// No new connections and no new requests; let what runs end.
     pub(crate) drain: CancellationToken,
     /// End now.
     pub(crate) cut: CancellationToken,
+    /// A worker is gone that was not stopped.
+    pub(crate) failed: CancellationToken,
 }
 
 impl Proxy {
@@ -64,6 +66,12 @@ impl Proxy {
     /// A handle to publish snapshots with.
     pub fn control(&self) -> Control {
         Control(self.shared.clone())
+    }
+
+    /// Resolves when a worker has ended by itself, which only a fault in the proxy can bring about: the
+    /// process should stop. Otherwise never. Dropping the future loses nothing.
+    pub async fn failed(&self) {
+        self.stop.failed.cancelled().await;
     }
 
     /// Drains: stops accepting, tells HTTP/2 clients to go away, closes HTTP/1.1 connections after their

@@ -22,8 +22,8 @@ impl Stream {
     }
 
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(result, Poll::Ready(Ok(bytes)) if bytes > 0) {
-            self.activity.wrote();
+        if let Poll::Ready(Ok(bytes @ 1..)) = result {
+            self.activity.wrote(bytes);
         }
         result
     }
@@ -37,8 +37,9 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
-        if buffer.filled().len() > before {
-            self.activity.read();
+        let bytes = buffer.filled().len() - before;
+        if bytes > 0 {
+            self.activity.read(bytes);
         }
         Poll::Ready(Ok(()))
     }

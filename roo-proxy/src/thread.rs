@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::listener::Pair;
-use crate::proxy::StartError;
+use crate::proxy::{StartError, Stop};
 use crate::upstream::names::{self, Names};
 use crate::worker::{self, Seed, Worker};
 
@@ -19,7 +19,7 @@ use crate::worker::{self, Seed, Worker};
 pub(crate) fn start_worker(seed: Seed, pair: Pair) -> Result<oneshot::Receiver<()>, StartError> {
     let (alive, ended) = oneshot::channel();
     spawn(&format!("roo-proxy-{}", seed.index), move |runtime, started| {
-        let _alive: oneshot::Sender<()> = alive;
+        let _alive = Alive { _sender: alive, stop: seed.stop.clone() };
         let sockets = {
             let _context = runtime.enter();
             worker::register(pair)
@@ -34,13 +34,31 @@ pub(crate) fn start_worker(seed: Seed, pair: Pair) -> Result<oneshot::Receiver<(
     Ok(ended)
 }
 
+/// Tells the proxy when its worker's thread is at its end, and that this was not meant to be if it was not.
+struct Alive {
+    _sender: oneshot::Sender<()>,
+    stop: Stop,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if !self.stop.drain.is_cancelled() {
+            tracing::error!("a proxy worker ended by itself");
+            self.stop.failed.cancel();
+        }
+    }
+}
+
 /// Starts the thread on which upstream names are kept fresh. It ends with `cut`.
 pub(crate) fn start_names(server: Option<SocketAddr>, cut: CancellationToken) -> Result<Arc<Names>, StartError> {
     spawn("roo-names", move |runtime, started| {
         let handle = Handle::clone(runtime.handle());
         runtime.block_on(async move {
-            let names = Names::new(names::resolver(server), handle);
-            let _ = started.send(Ok(Arc::new(names)));
+            let resolver = match names::resolver(server) {
+                Ok(resolver) => resolver,
+                Err(fault) => return drop(started.send(Err(io::Error::other(fault)))),
+            };
+            let _ = started.send(Ok(Arc::new(Names::new(resolver, handle))));
             cut.cancelled().await;
         });
     })

@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::identity;
 use crate::exchange::Record;
 use crate::upstream::pool::Lease;
 
@@ -71,10 +72,11 @@ impl Body for RequestBody {
         };
         let polled = Pin::new(incoming).poll_frame(context);
         this.progress.starved.set(polled.is_pending());
-        if polled.is_ready() {
-            this.progress.at.set(Instant::now());
+        if polled.is_pending() {
+            return polled;
         }
-        polled
+        this.progress.at.set(Instant::now());
+        polled.map(|frame| frame.map(|frame| frame.map(without_claims)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -87,6 +89,14 @@ impl Body for RequestBody {
             None => SizeHint::with_exact(0),
         }
     }
+}
+
+/// Trailers may end up among the fields: what is not believed there is not believed here.
+fn without_claims(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        identity::drop_claims(trailers, false);
+    }
+    frame
 }
 
 /// A response body towards a client. When it has ended, or is dropped, its exchange is over.

@@ -68,7 +68,7 @@ pub(crate) async fn connect(
 async fn open(worker: &Rc<Worker>, upstream: &Upstream, address: SocketAddr) -> Result<Connection, ConnectError> {
     let socket = TcpStream::connect(address).await.map_err(ConnectError::Refused)?;
     tune(&socket).map_err(ConnectError::Refused)?;
-    let activity = worker.sweep.activity(false);
+    let activity = worker.sweep.activity(true);
     let stream = Stream::new(socket, activity.clone());
     let key = key(upstream, address);
     match &upstream.tls {
