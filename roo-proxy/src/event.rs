@@ -18,7 +18,7 @@ pub enum Event {
         /// The name asked for; for a wildcard route the concrete name.
         name: HostName,
     },
-    /// A request was answered 502 or 504 because of its upstream.
+    /// A destination failed a request, whether or not another one could answer it.
     UpstreamFailed {
         /// The route's origin, in its text form.
         origin: Arc<str>,

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use super::{Upstream, Upstreams};
@@ -101,12 +103,21 @@ fn known(worker: &Worker, upstreams: &Upstreams) -> Vec<Candidate> {
     all
 }
 
-/// Waits until every name has answered: there is none yet, and the first to answer may be the one
-/// without addresses.
+/// Waits until a name has answered with an address, or all have answered without, or the deadline.
 async fn first_answers(worker: &Rc<Worker>, upstreams: &Upstreams, deadline: Instant) {
-    for upstream in &upstreams.list {
-        if let DestinationHost::Name(name) = &upstream.destination.host {
-            worker.names.name(name).answered(deadline).await;
+    let names = upstreams.list.iter().filter_map(|upstream| match &upstream.destination.host {
+        DestinationHost::Name(name) => Some(worker.names.name(name)),
+        DestinationHost::Address(_) => None,
+    });
+    let mut answers: FuturesUnordered<_> = names
+        .map(|name| async move {
+            name.answered(deadline).await;
+            name.addresses()
+        })
+        .collect();
+    while let Some(addresses) = answers.next().await {
+        if addresses.is_some_and(|addresses| !addresses.is_empty()) {
+            return;
         }
     }
 }

@@ -19,18 +19,27 @@ struct Dns {
     address: SocketAddr,
     records: Records,
     asked: Arc<Mutex<Vec<String>>>,
+    silent: Arc<Mutex<Vec<String>>>,
 }
 
 impl Dns {
     async fn start() -> Dns {
         let socket = UdpSocket::bind(loopback()).await.unwrap();
-        let dns = Dns { address: socket.local_addr().unwrap(), records: Records::default(), asked: Arc::default() };
-        let (records, asked) = (dns.records.clone(), dns.asked.clone());
+        let dns = Dns {
+            address: socket.local_addr().unwrap(),
+            records: Records::default(),
+            asked: Arc::default(),
+            silent: Arc::default(),
+        };
+        let (records, asked, silent) = (dns.records.clone(), dns.asked.clone(), dns.silent.clone());
         tokio::spawn(async move {
             let mut query = [0; 512];
             while let Ok((length, peer)) = socket.recv_from(&mut query).await {
                 let answer = answer(&query[..length], &records, &asked);
-                let _ = socket.send_to(&answer, peer).await;
+                let last = asked.lock().unwrap().last().cloned().unwrap_or_default();
+                if !silent.lock().unwrap().contains(&last) {
+                    let _ = socket.send_to(&answer, peer).await;
+                }
             }
         });
         dns
@@ -39,6 +48,11 @@ impl Dns {
     fn set(&self, name: &str, addresses: &[[u8; 4]]) {
         let addresses = addresses.iter().copied().map(Ipv4Addr::from).collect();
         self.records.lock().unwrap().insert(name.to_owned(), addresses);
+    }
+
+    /// Makes questions for a name go unanswered.
+    fn silence(&self, name: &str) {
+        self.silent.lock().unwrap().push(name.to_owned());
     }
 
     fn bench(&self) -> Bench {
@@ -125,6 +139,34 @@ async fn a_name_that_is_no_service_is_asked_for_itself() {
     }
     let asked = dns.asked.lock().unwrap();
     assert!(asked.contains(&"tasks.web.".to_owned()) && !asked.contains(&"tasks.web.example.".to_owned()), "{asked:?}");
+}
+
+#[tokio::test]
+async fn localhost_means_both_families() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("not checked: this machine has no IPv6 loopback");
+        return;
+    }
+    let upstream = Upstream::echo_at("[::1]:0".parse().unwrap(), "six").await;
+    let bench = Bench::start();
+    bench.routes(&[("shop.test:http", format!("http://localhost:{}", upstream.address.port()))]);
+    for _ in 0..4 {
+        assert_eq!(who(&bench).await, "six");
+    }
+}
+
+#[tokio::test]
+async fn one_silent_name_does_not_hold_up_another() {
+    let dns = Dns::start().await;
+    let upstream = Upstream::echo("a").await;
+    dns.set("web.example.", &[[127, 0, 0, 1]]);
+    dns.silence("mute.example.");
+    let timeouts = Timeouts { connect: 10 * SOON, ..Timeouts::default() };
+    let bench = Bench::with(Config { resolver: Some(dns.address), timeouts, ..Config::default() });
+    let port = upstream.address.port();
+    let route = format!(r#"{{"to":["http://mute.example:{port}","http://web.example:{port}"]}}"#);
+    bench.routes(&[("shop.test:http", route)]);
+    assert_eq!(who(&bench).await, "a");
 }
 
 #[tokio::test]
