@@ -118,8 +118,8 @@ mod tests {
     const ID: LeaseId = LeaseId(1);
     const TTL: Duration = Duration::from_secs(10);
 
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_ends_once_and_not_before_its_time() {
+    #[test]
+    fn a_lease_ends_once_and_not_before_its_time() {
         let clock = LeaseClock::default();
         let start = Instant::now();
         assert_eq!(clock.keep_alive(ID, start), None);
@@ -136,8 +136,8 @@ mod tests {
         assert_eq!(clock.ended(start + TTL * 2), [ID]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_new_leader_gives_the_whole_time_again() {
+    #[test]
+    fn a_new_leader_gives_the_whole_time_again() {
         let clock = LeaseClock::default();
         let start = Instant::now();
         clock.begin(1);

@@ -309,3 +309,99 @@ fn check_size(txn: &Txn) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::TcpListener;
+    use std::path::Path;
+
+    use crate::{Peers, Secret};
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    async fn start(dir: &Path, peers: Peers) -> Store {
+        let config = Config {
+            data_dir: dir.to_owned(),
+            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            advertise: None,
+            secret: Secret::from_text("a secret that tests share").unwrap(),
+            peers,
+            start_delay: Duration::ZERO,
+        };
+        let store = Store::start(config).await.unwrap();
+        let mut changes = store.status_changes();
+        tokio::time::timeout(DEADLINE, changes.wait_for(Status::is_ready)).await.unwrap().unwrap();
+        store
+    }
+
+    async fn put(store: &Store, name: &str) -> Revision {
+        store.put(name.parse().unwrap(), Bytes::from(vec![7; 1000]), PutOptions::default()).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_that_is_too_far_behind_for_the_log_gets_a_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = start(&dir.path().join("one"), Peers::Alone).await;
+        for n in 0..100 {
+            put(&one, &format!("k{n}")).await;
+        }
+        let raft = &one.running.node.raft;
+        raft.trigger().snapshot().await.unwrap();
+        let mut metrics = raft.metrics();
+        let taken = metrics.wait_until(|metrics| metrics.snapshot.is_some());
+        let snapshot = tokio::time::timeout(DEADLINE, taken).await.unwrap().unwrap().snapshot.unwrap();
+        raft.trigger().purge_log(snapshot.index).await.unwrap();
+        let purged = metrics.wait_until(|metrics| metrics.purged.is_some());
+        tokio::time::timeout(DEADLINE, purged).await.unwrap().unwrap();
+        let last = put(&one, "after").await;
+
+        let two_dir = dir.path().join("two");
+        let two = start(&two_dir, Peers::List(vec![one.status().address])).await;
+        let applied = two.running.node.applied(one.status().applied);
+        tokio::time::timeout(DEADLINE, applied).await.unwrap();
+        let page = two.scan(Scan::prefix(""), ReadLevel::Linearizable).await.unwrap();
+        assert_eq!((page.entries.len(), page.revision), (101, last));
+        assert!(two.running.node.shelf.newest().is_some(), "it came as a snapshot");
+        two.shutdown().await;
+        drop(two);
+
+        // And what came that way can be rebuilt as well.
+        std::fs::remove_dir_all(two_dir.join("db")).unwrap();
+        let two = start(&two_dir, Peers::List(vec![one.status().address])).await;
+        let page = two.scan(Scan::prefix(""), ReadLevel::Linearizable).await.unwrap();
+        assert_eq!(page.entries.len(), 101);
+        two.shutdown().await;
+        one.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_write_that_is_sent_twice_happens_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = start(dir.path(), Peers::Alone).await;
+        let node = &store.running.node;
+        let op = Op::Put { key: "k".parse().unwrap(), value: Bytes::from_static(b"v"), lease: None };
+        let command = Command::Txn(Txn { success: vec![op], ..Txn::default() });
+        let request = crate::command::Request { origin: 1, sequence: 0, settled_below: 0, command };
+        let first = node.propose_here(request.clone()).await;
+        let second = node.propose_here(request).await;
+        assert_eq!(format!("{first:?}"), format!("{second:?}"));
+        let entry = store.get(&"k".parse().unwrap(), ReadLevel::Linearizable).await.unwrap().unwrap();
+        assert_eq!(entry.version, 1);
+        store.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_too_large_is_refused_with_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = start(dir.path(), Peers::Alone).await;
+        let large = Bytes::from(vec![0; VALUE_BYTES_MAX + 1]);
+        let refused = store.put("k".parse().unwrap(), large, PutOptions::default()).await.unwrap_err();
+        assert!(refused.to_string().contains("1048576"), "{refused}");
+        let full = Bytes::from(vec![0; VALUE_BYTES_MAX]);
+        store.put("k".parse().unwrap(), full, PutOptions::default()).await.unwrap();
+        store.shutdown().await;
+    }
+}

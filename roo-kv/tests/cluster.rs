@@ -373,3 +373,61 @@ async fn a_watch_has_no_gap_and_no_repeat_even_if_it_lags() {
     assert_eq!(slow.await.unwrap(), expected);
     store.shutdown().await;
 }
+
+/// Answers every question for an A record with these addresses, and others with none (RFC 1035, section 4).
+async fn name_server(addresses: Vec<std::net::Ipv4Addr>) -> SocketAddr {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let query = &buffer[..length];
+            let name_length = query[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
+            let question = &query[12..12 + name_length + 4];
+            let is_a = question[name_length..name_length + 2] == [0, 1];
+            let answers: &[_] = if is_a { &addresses } else { &[] };
+            let mut reply = query[..2].to_vec();
+            reply.extend([0x81, 0x80, 0, 1, 0, answers.len() as u8, 0, 0, 0, 0]);
+            reply.extend(question);
+            for answer in answers {
+                reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 2, 88, 0, 4]);
+                reply.extend(answer.octets());
+            }
+            socket.send_to(&reply, from).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_find_each_other_by_a_name() {
+    let first = listen();
+    let port = first.local_addr().unwrap().port();
+    let second = TcpListener::bind(("127.0.0.2", port)).unwrap();
+    let third = TcpListener::bind(("127.0.0.3", port)).unwrap();
+    let addresses = (1..=3).map(|n| std::net::Ipv4Addr::new(127, 0, 0, n)).collect();
+    let resolver = Some(name_server(addresses).await);
+    let peers = Peers::Dns { name: "tasks.roo_roo.".to_owned(), port, resolver };
+    let places: Vec<Place> = (0..3).map(|_| Place::new()).collect();
+    let listeners = [first, second, third];
+    let starting = places.iter().zip(listeners).map(|(place, listener)| place.start(listener, peers.clone()));
+    let stores = futures_util::future::join_all(starting).await;
+    let cluster = Cluster { places, stores };
+    cluster.settled().await;
+    put(&cluster.stores[1], "k", "v").await;
+    assert_eq!(get(&cluster.stores[2], "k").await.as_deref(), Some("v"));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_with_only_ourselves_makes_a_lone_node() {
+    let listener = listen();
+    let port = listener.local_addr().unwrap().port();
+    let resolver = Some(name_server(vec![std::net::Ipv4Addr::LOCALHOST]).await);
+    let peers = Peers::Dns { name: "tasks.roo_roo.".to_owned(), port, resolver };
+    let place = Place::new();
+    let store = place.start(listener, peers).await;
+    ready(&store).await;
+    assert_eq!(store.status().members.len(), 1);
+    store.shutdown().await;
+}

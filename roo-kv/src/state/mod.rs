@@ -2,6 +2,8 @@
 
 mod apply;
 mod layout;
+#[cfg(test)]
+mod model_test;
 mod overlay;
 mod record;
 mod window;
