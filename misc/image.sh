@@ -53,10 +53,16 @@ printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
 cp "$here/Dockerfile" "$context/"
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$here/Cargo.toml" | head -n 1)
 revision=$(git -C "$here" rev-parse --short HEAD 2>/dev/null || echo unknown)
+before=$(docker image inspect --format '{{.Id}}' "$tag" 2>/dev/null || true)
 # The classic builder needs no plugin and no other image; BuildKit would want either.
 DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --quiet --network none --tag "$tag" \
   --build-arg "VERSION=${version:-dev}" --build-arg "REVISION=$revision" "$context" >"$work/log" 2>&1 ||
   { cat "$work/log" >&2; die "docker build failed"; }
+
+# The image that bore the tag until now would stay without a name.
+if [ -n "$before" ] && [ "$(docker image inspect --format '{{len .RepoTags}}' "$before")" = 0 ]; then
+  docker image rm "$before" >/dev/null 2>&1 || true # a container may still use it
+fi
 
 docker run --rm --network none --read-only --no-healthcheck "$tag" version >/dev/null ||
   die "the program does not start inside the image"
