@@ -1,0 +1,90 @@
+//! Roo beside its peers, measured in one run: `cargo bench -p roo-tests --bench peers -- [proxy|store] [--rounds N]
+//! [--quick]`, or all of it by `make bench`.
+//!
+//! The proxy half compares CPU time per request with nginx and HAProxy, the store half writes and reads with etcd.
+//! Everything runs on loopback, rounds of the programs alternate, and what is printed is a section for
+//! BENCHMARKS.md. `ROO_BIN` names the binary; without it the release build of this workspace is used.
+
+mod certificate;
+mod client;
+mod cpu;
+mod etcd;
+mod haproxy;
+mod load;
+mod machine;
+mod nginx;
+mod options;
+mod ports;
+mod program;
+mod proxy;
+mod roo;
+mod series;
+mod server;
+mod store;
+#[allow(dead_code, unused_imports, reason = "shared with the end to end tests; only a part is needed here")]
+#[path = "../e2e/support/mod.rs"]
+mod support;
+mod table;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use options::Options;
+use support::Result;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(mistake) => return usage(&mistake),
+    };
+    if let Err(missing) = program::check(&options) {
+        return usage(&missing);
+    }
+    // Whichever ends first, the other is dropped, and with it every child process.
+    let outcome = tokio::select! {
+        outcome = run(&options) => outcome,
+        outcome = interrupted() => outcome,
+    };
+    match outcome {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(text: &str) -> ExitCode {
+    eprintln!("bench: {text}");
+    ExitCode::from(2)
+}
+
+/// Runs the halves that were asked for; gives the section for BENCHMARKS.md.
+async fn run(options: &Options) -> Result<String> {
+    // Data on the disk that holds the build: the system's directory for temporary files may be in memory.
+    tempfile::env::override_temp_dir(env!("CARGO_TARGET_TMPDIR").as_ref())
+        .map_err(|dir| anyhow::anyhow!("the directory for temporary files is fixed to {}", dir.display()))?;
+    let mut report = machine::heading(options)?;
+    if options.proxy {
+        report += &proxy::run(options).await.context("the proxy half")?;
+    }
+    if options.store {
+        report += &store::run(options).await.context("the store half")?;
+    }
+    Ok(report)
+}
+
+/// Waits for a signal that asks to end.
+async fn interrupted() -> Result<String> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        outcome = tokio::signal::ctrl_c() => outcome?,
+    }
+    anyhow::bail!("interrupted")
+}
