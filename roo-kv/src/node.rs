@@ -53,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) waiting_for: Mutex<String>,
     pub(crate) tracker: TaskTracker,
     pub(crate) stop: CancellationToken,
+    /// Keeps others out of the data directory until the node is shut down.
+    pub(crate) lock: Mutex<Option<std::fs::File>>,
 }
 
 impl Node {

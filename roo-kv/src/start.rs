@@ -49,15 +49,8 @@ const SNAPSHOT_TIMEOUT_MS: u64 = 600_000;
 /// Between looks at things that no channel tells of, such as who is reachable.
 const STATUS_PAUSE: Duration = Duration::from_millis(500);
 
-/// A node and what must stay open with it.
-pub(crate) struct Running {
-    pub(crate) node: Arc<Node>,
-    /// Held until the last handle is gone or the node is shut down.
-    pub(crate) lock: Mutex<Option<File>>,
-}
-
 /// Starts a node.
-pub(crate) async fn start(config: Config) -> Result<Running, StartError> {
+pub(crate) async fn start(config: Config) -> Result<Arc<Node>, StartError> {
     check_addresses(&config)?;
     let dir = config.data_dir.clone();
     let opened = blocking(move || Opened::new(&dir)).await?;
@@ -93,6 +86,7 @@ pub(crate) async fn start(config: Config) -> Result<Running, StartError> {
         waiting_for: Mutex::new("a first look around".to_owned()),
         tracker: tracker.clone(),
         stop: stop.clone(),
+        lock: Mutex::new(Some(opened.lock)),
     });
 
     let spawner = Spawner { tracker: tracker.clone(), stop };
@@ -100,7 +94,7 @@ pub(crate) async fn start(config: Config) -> Result<Running, StartError> {
     tracker.spawn(Former::new(Arc::clone(&node), config.peers, config.start_delay).run());
     tracker.spawn(controller::run(Arc::clone(&node)));
     tracker.spawn(keep_status(Arc::clone(&node)));
-    Ok(Running { node, lock: Mutex::new(Some(opened.lock)) })
+    Ok(node)
 }
 
 struct Opened {

@@ -15,9 +15,9 @@ use crate::config::Config;
 use crate::error::{Error, StartError};
 use crate::id::{LeaseId, Revision};
 use crate::key::Key;
-use crate::node::{ATTEMPT_PATIENCE, CALL_PATIENCE, RETRY_PAUSE};
+use crate::node::{ATTEMPT_PATIENCE, CALL_PATIENCE, Node, RETRY_PAUSE};
 use crate::peer::{Answer, Ask};
-use crate::start::{self, Running};
+use crate::start;
 use crate::status::{Phase, Status};
 use crate::txn::{
     Compare, Entry, Expect, Op, OpResult, Page, PutOptions, ReadLevel, Scan, TXN_BYTES_MAX, TXN_OPS_MAX, Test, Txn,
@@ -37,18 +37,19 @@ const HAND_OVER_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long an orderly stop waits for tasks to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A node of the replicated store. Cheap to clone; all clones are the same node.
+/// A node of the replicated store. Cheap to clone; all clones are the same node, which runs until
+/// [`shutdown`](Store::shutdown) even if they are all dropped.
 ///
 /// Every call is tried for up to five seconds across elections and lost links before it fails, and may be made
 /// on any node: what only the leader can do is forwarded to it.
 #[derive(Clone)]
 pub struct Store {
-    running: Arc<Running>,
+    node: Arc<Node>,
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("node", &self.running.node.id()).finish_non_exhaustive()
+        f.debug_struct("Store").field("node", &self.node.id()).finish_non_exhaustive()
     }
 }
 
@@ -60,7 +61,7 @@ impl Store {
     /// # Errors
     /// [`StartError`] says what to do.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Ok(Self { running: Arc::new(start::start(config).await?) })
+        Ok(Self { node: start::start(config).await? })
     }
 
     /// The entry under a key.
@@ -68,7 +69,7 @@ impl Store {
     /// # Errors
     /// [`Error`]; a stale read fails only if the node has failed.
     pub async fn get(&self, key: &Key, level: ReadLevel) -> Result<Option<Entry>, Error> {
-        let node = &self.running.node;
+        let node = &self.node;
         node.catch_up(level).await?;
         let key = key.clone();
         node.look(move |view| view.entry(key.as_str())).await
@@ -79,7 +80,7 @@ impl Store {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn scan(&self, range: Scan, level: ReadLevel) -> Result<Page, Error> {
-        let node = &self.running.node;
+        let node = &self.node;
         node.catch_up(level).await?;
         node.look(move |view| view.page(&range)).await
     }
@@ -124,7 +125,7 @@ impl Store {
     /// As [`put`](Self::put), except that conditions that do not hold are an outcome, not an error.
     pub async fn txn(&self, txn: Txn) -> Result<TxnOutcome, Error> {
         check_size(&txn)?;
-        match self.running.node.write(Command::Txn(txn)).await? {
+        match self.node.write(Command::Txn(txn)).await? {
             Reply::Txn(outcome) => Ok(outcome),
             Reply::LeaseNotFound { id } => Err(Error::LeaseNotFound { id }),
             _ => Err(Error::OutcomeUnknown),
@@ -140,7 +141,7 @@ impl Store {
             return Err(Error::BadTtl { ttl });
         }
         let ttl_ms = u64::try_from(ttl.as_millis()).map_err(|_| Error::BadTtl { ttl })?;
-        match self.running.node.write(Command::LeaseGrant { ttl_ms }).await? {
+        match self.node.write(Command::LeaseGrant { ttl_ms }).await? {
             Reply::LeaseGranted { id, .. } => Ok(id),
             _ => Err(Error::OutcomeUnknown),
         }
@@ -151,7 +152,7 @@ impl Store {
     /// # Errors
     /// [`Error::LeaseNotFound`] if it has ended.
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<(), Error> {
-        let node = &self.running.node;
+        let node = &self.node;
         let started = tokio::time::Instant::now();
         loop {
             node.check_running()?;
@@ -180,7 +181,7 @@ impl Store {
     /// # Errors
     /// [`Error::LeaseNotFound`] if it has ended already.
     pub async fn lease_revoke(&self, id: LeaseId) -> Result<(), Error> {
-        match self.running.node.write(Command::LeaseRevoke { id }).await? {
+        match self.node.write(Command::LeaseRevoke { id }).await? {
             Reply::LeaseEnded => Ok(()),
             Reply::LeaseNotFound { id } => Err(Error::LeaseNotFound { id }),
             _ => Err(Error::OutcomeUnknown),
@@ -190,12 +191,12 @@ impl Store {
     /// Follows the keys under a prefix, as applied on this node. Never waits for a quorum.
     #[must_use]
     pub fn watch(&self, prefix: &str) -> Watch {
-        Watch::new(Arc::clone(&self.running.node.view), prefix)
+        Watch::new(Arc::clone(&self.node.view), prefix)
     }
 
     /// Waits until every reachable member has applied `revision`; returns how many could not confirm it in time.
     pub async fn wait_applied_everywhere(&self, revision: Revision, timeout: Duration) -> usize {
-        let node = &self.running.node;
+        let node = &self.node;
         let others = node.members().into_iter().filter(|(id, _)| *id != node.id() && node.book.is_reachable(*id));
         let asked = stream::iter(others.collect::<Vec<_>>()).map(|(id, peer)| async move {
             let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
@@ -215,13 +216,13 @@ impl Store {
     /// What this node knows about itself. No I/O.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.running.node.status.borrow().clone()
+        self.node.status.borrow().clone()
     }
 
     /// To wait for a change, for example with `wait_for(|s| s.is_ready())`.
     #[must_use]
     pub fn status_changes(&self) -> watch::Receiver<Status> {
-        self.running.node.status.subscribe()
+        self.node.status.subscribe()
     }
 
     /// Completes, with the reason, when the node cannot go on and the process should be started anew. Never
@@ -239,7 +240,7 @@ impl Store {
 
     /// Stops the node: hands leadership over if it can, flushes, closes the port and releases the data directory.
     pub async fn shutdown(&self) {
-        let node = &self.running.node;
+        let node = &self.node;
         if node.stop.is_cancelled() {
             return node.tracker.wait().await;
         }
@@ -257,12 +258,12 @@ impl Store {
         if let Err(error) = closed.map_err(std::io::Error::other).flatten() {
             tracing::warn!(%error, "cannot flush the state; it will be brought up to date from the log");
         }
-        drop(self.running.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(node.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Gives the leadership to a voter that is there, so that nobody has to notice that this node is gone.
     async fn hand_over(&self) {
-        let node = &self.running.node;
+        let node = &self.node;
         if node.leading().is_none() {
             return;
         }
@@ -348,7 +349,7 @@ mod tests {
         for n in 0..100 {
             put(&one, &format!("k{n}")).await;
         }
-        let raft = &one.running.node.raft;
+        let raft = &one.node.raft;
         raft.trigger().snapshot().await.unwrap();
         let mut metrics = raft.metrics();
         let taken = metrics.wait_until(|metrics| metrics.snapshot.is_some());
@@ -360,11 +361,11 @@ mod tests {
 
         let two_dir = dir.path().join("two");
         let two = start(&two_dir, Peers::List(vec![one.status().address])).await;
-        let applied = two.running.node.applied(one.status().applied);
+        let applied = two.node.applied(one.status().applied);
         tokio::time::timeout(DEADLINE, applied).await.unwrap();
         let page = two.scan(Scan::prefix(""), ReadLevel::Linearizable).await.unwrap();
         assert_eq!((page.entries.len(), page.revision), (101, last));
-        assert!(two.running.node.shelf.newest().is_some(), "it came as a snapshot");
+        assert!(two.node.shelf.newest().is_some(), "it came as a snapshot");
         two.shutdown().await;
         drop(two);
 
@@ -381,7 +382,7 @@ mod tests {
     async fn a_write_that_is_sent_twice_happens_once() {
         let dir = tempfile::tempdir().unwrap();
         let store = start(dir.path(), Peers::Alone).await;
-        let node = &store.running.node;
+        let node = &store.node;
         let op = Op::Put { key: "k".parse().unwrap(), value: Bytes::from_static(b"v"), lease: None };
         let command = Command::Txn(Txn { success: vec![op], ..Txn::default() });
         let request = crate::command::Request { origin: 1, sequence: 0, settled_below: 0, command };

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
-use crate::engine::{Changes, Engine};
+use crate::engine::{Changes, Closed, Engine};
 use crate::id::Revision;
 use crate::state::{self, META_KEY, Meta};
 use crate::txn::{Entry, Page, Scan};
@@ -119,10 +119,12 @@ impl View {
         &self.watchers
     }
 
-    /// Ends all watches and hands buffers to the operating system.
+    /// Ends all watches and closes the engine, so that it can be opened again. Reads fail from here on. Blocking.
     pub(crate) fn close(&self) -> io::Result<()> {
         self.watchers.close();
-        self.engine.read().unwrap_or_else(PoisonError::into_inner).flush()
+        let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
+        let open = std::mem::replace(&mut *engine, Box::new(Closed));
+        open.flush()
     }
 }
 

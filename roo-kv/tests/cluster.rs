@@ -329,7 +329,7 @@ async fn a_watch_has_no_gap_and_no_repeat_even_if_it_lags() {
     let follow = |mut watch: roo_kv::Watch, slow: bool| async move {
         let mut known: BTreeMap<String, String> = BTreeMap::new();
         let mut revision = Revision(0);
-        while known.get("w/end").is_none() {
+        while !known.contains_key("w/end") {
             let batch = tokio::time::timeout(DEADLINE, watch.next()).await.unwrap().unwrap();
             assert!(batch.reset || batch.revision > revision, "no repeat");
             revision = batch.revision;
@@ -430,4 +430,105 @@ async fn a_name_with_only_ourselves_makes_a_lone_node() {
     ready(&store).await;
     assert_eq!(store.status().members.len(), 1);
     store.shutdown().await;
+}
+
+/// A node in a process of its own, which is killed when the test is done with it.
+struct Process {
+    child: std::process::Child,
+    address: SocketAddr,
+}
+
+impl Process {
+    fn start(place: &Place, peers: &[SocketAddr]) -> Self {
+        use std::io::BufRead;
+        let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["node_in_a_process", "--exact", "--ignored", "--nocapture"])
+            .env("ROO_KV_TEST_DIR", place.dir.path())
+            .env("ROO_KV_TEST_PEERS", peers.join(","))
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut lines = output.lines().map_while(Result::ok);
+        let address = lines.find_map(|line| Some(line.split_once("listening on ")?.1.parse().unwrap())).unwrap();
+        // Somebody has to read what else it says, or it would block.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SIGKILL, as a power cut looks to the process.
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "not a test: what the test of killed processes runs in another process"]
+async fn node_in_a_process() {
+    let Some(dir) = std::env::var_os("ROO_KV_TEST_DIR") else { return };
+    let peers: Vec<String> =
+        std::env::var("ROO_KV_TEST_PEERS").unwrap().split(',').filter(|p| !p.is_empty()).map(str::to_owned).collect();
+    let listener = listen();
+    let address = listener.local_addr().unwrap();
+    let config = Config {
+        data_dir: PathBuf::from(dir).join("node"),
+        listener,
+        advertise: None,
+        secret: Secret::from_text(SECRET).unwrap(),
+        peers: if peers.is_empty() { Peers::Alone } else { Peers::List(peers) },
+        start_delay: Duration::ZERO,
+    };
+    let store = Store::start(config).await.unwrap();
+    println!("\nlistening on {address}");
+    // Not for ever, should the test that started it be gone.
+    drop(tokio::time::timeout(Duration::from_secs(120), store.failed()).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_killed_in_mid_flight_takes_nothing_acknowledged_along() {
+    let place = Place::new();
+    let leader = Process::start(&place, &[]);
+    let places = [Place::new(), Place::new()];
+    let mut stores = Vec::new();
+    for other in &places {
+        let store = other.start(listen(), list(&[leader.address])).await;
+        ready(&store).await;
+        stores.push(store);
+    }
+    voters(&stores[0], 3).await;
+    voters(&stores[1], 3).await;
+    let killed = stores[0].status().leader.unwrap();
+
+    // Writers go on through the kill; what was acknowledged must be there afterwards.
+    let writing = stores.iter().enumerate().map(|(writer, store)| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for n in 0..200 {
+                put(&store, &format!("{writer}/{n}"), "v").await;
+            }
+        })
+    });
+    let writing: Vec<_> = writing.collect();
+    let begun = |status: &Status| status.revision > Revision(40);
+    until(&stores[0], "some writes", begun).await;
+    drop(leader);
+    for writer in writing {
+        writer.await.unwrap();
+    }
+    assert_ne!(stores[0].status().leader, Some(killed));
+    let page = stores[1].scan(Scan::prefix(""), ReadLevel::Linearizable).await.unwrap();
+    assert_eq!((page.entries.len(), page.revision), (400, Revision(400)), "each write happened once");
+
+    let addresses: Vec<SocketAddr> = stores.iter().map(|s| s.status().address.parse().unwrap()).collect();
+    let back = Process::start(&place, &addresses);
+    let caught_up = |status: &Status| {
+        status.members.iter().any(|m| m.id == killed && m.reachable && m.address == back.address.to_string())
+    };
+    until(&stores[0], "the return of the killed node", caught_up).await;
+    assert_eq!(stores[0].wait_applied_everywhere(page.revision, DEADLINE).await, 0);
+    futures_util::future::join_all(stores.iter().map(Store::shutdown)).await;
 }

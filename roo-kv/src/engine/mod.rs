@@ -31,21 +31,30 @@ pub(crate) trait Engine: Send + Sync + 'static {
     fn flush(&self) -> io::Result<()>;
 }
 
-impl Engine for Box<dyn Engine> {
-    fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        (**self).get(key)
+/// In place of an engine after it was closed: every use fails.
+pub(crate) struct Closed;
+
+impl Closed {
+    fn error() -> io::Error {
+        io::Error::new(io::ErrorKind::NotConnected, "the store was shut down")
+    }
+}
+
+impl Engine for Closed {
+    fn get(&self, _key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Err(Self::error())
     }
 
-    fn visit(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
-        (**self).visit(from, visit)
+    fn visit(&self, _from: &[u8], _visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
+        Err(Self::error())
     }
 
-    fn write(&self, changes: Changes) -> io::Result<()> {
-        (**self).write(changes)
+    fn write(&self, _changes: Changes) -> io::Result<()> {
+        Err(Self::error())
     }
 
     fn flush(&self) -> io::Result<()> {
-        (**self).flush()
+        Err(Self::error())
     }
 }
 

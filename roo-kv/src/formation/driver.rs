@@ -69,9 +69,12 @@ impl Former {
             self.keep_in_touch().await;
             return if self.node.leader().is_some() { MEMBER_PAUSE } else { FORMING_PAUSE };
         }
-        let Some(targets) = self.targets.look().await else {
-            self.say("an address of the peers' name");
-            return FORMING_PAUSE;
+        let targets = match self.targets.look().await {
+            Ok(targets) => targets,
+            Err(what) => {
+                self.say(&what);
+                return FORMING_PAUSE;
+            }
         };
         let survey = self.survey(&targets, &standing).await;
         match decide(self.node.id(), &standing, &survey) {
@@ -210,7 +213,7 @@ impl Former {
         });
         greetings.buffer_unordered(GREETINGS_MAX).collect::<Vec<()>>().await;
 
-        let Some(targets) = self.targets.look().await else { return };
+        let Ok(targets) = self.targets.look().await else { return };
         let unknown = targets.iter().filter(|target| {
             let known = self.node.book.node_at(target).is_some_and(|id| self.node.book.is_reachable(id));
             !known && !self.targets.is_own(target, &self.node.own_address)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::Name;
 use tokio::time::Instant;
 
 use super::own_address::OwnAddress;
@@ -39,9 +40,12 @@ impl Targets {
         self.since.elapsed()
     }
 
-    /// The addresses now; `None` while a name has none.
-    pub(crate) async fn look(&mut self) -> Option<Vec<String>> {
-        let Peers::Dns { name, port, resolver } = &self.peers else { return Some(self.addresses.clone()) };
+    /// The addresses now.
+    ///
+    /// # Errors
+    /// What is waited for, while a name has none.
+    pub(crate) async fn look(&mut self) -> Result<Vec<String>, String> {
+        let Peers::Dns { name, port, resolver } = &self.peers else { return Ok(self.addresses.clone()) };
         let (name, port, server) = (name.clone(), *port, *resolver);
         match self.resolve(&name, port, server).await {
             Ok(mut found) => {
@@ -62,9 +66,12 @@ impl Targets {
                 // A resolver that is away says nothing about who is there.
                 self.since = Instant::now();
                 self.resolver = None;
+                if self.addresses.is_empty() {
+                    return Err(format!("the addresses of {name}: {error}"));
+                }
             }
         }
-        (!self.addresses.is_empty()).then(|| self.addresses.clone())
+        if self.addresses.is_empty() { Err(format!("an address of {name}")) } else { Ok(self.addresses.clone()) }
     }
 
     /// Whether the target is surely this node itself.
@@ -77,6 +84,8 @@ impl Targets {
             self.resolver = Some(build(server)?);
         }
         let Some(resolver) = &self.resolver else { return Err("there is no resolver".to_owned()) };
+        // As ASCII: names of Swarm services hold underscores, which names of hosts must not.
+        let name = Name::from_ascii(name).map_err(|e| e.to_string())?;
         let lookup = tokio::time::timeout(RESOLVE_TIMEOUT, resolver.lookup_ip(name)).await;
         let answer = lookup.map_err(|_| "no answer in time".to_owned())?.map_err(|e| e.to_string())?;
         Ok(answer.iter().map(|ip| SocketAddr::new(ip, port).to_string()).collect())

@@ -17,6 +17,9 @@ use crate::view::View;
 /// Most entries in one batch of the engine.
 const BATCH_ENTRIES_MAX: usize = 256;
 
+/// Keys and values of the engine.
+type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
 type Work = (LogEntry, Option<ApplyResponder<Types>>);
 
 /// Applies the log to the view and takes snapshots of it.
@@ -155,7 +158,7 @@ impl RaftStateMachine<Types> for Machine {
 pub(crate) struct Builder {
     shelf: Arc<Shelf>,
     meta: Meta,
-    records: Option<io::Result<Vec<(Vec<u8>, Vec<u8>)>>>,
+    records: Option<io::Result<Records>>,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
