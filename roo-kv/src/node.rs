@@ -194,7 +194,9 @@ impl Node {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let progress = *self.view.progress().borrow();
         let standing = self.identity.standing();
-        let leader = metrics.current_leader.map(NodeId);
+        // A leader that a quorum has left does not step down by itself, but nothing can be written through it.
+        let forsaken = metrics.state == ServerState::Leader && !self.leads_surely();
+        let leader = metrics.current_leader.map(NodeId).filter(|_| !forsaken);
         let voters: std::collections::BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         let members: Vec<Member> = metrics
             .membership_config

@@ -106,20 +106,23 @@ enum Found {
 /// The whitelist: what has no route is not served.
 fn route(client: &Client, target: &Target, uri: &Uri) -> Result<Found, Failure> {
     let shared = &client.worker.shared;
-    if let Some(tls) = &client.tls
-        && target.host != tls.name
-        && !tls.served.covers(&target.host)
-    {
-        return Err(Failure::Misdirected);
-    }
     let routes = shared.routes.load();
     if let Some(entry) = routes.find(&target.host, target.port, client.scheme) {
-        return Ok(Found::Route(entry.clone()));
+        return if is_misdirected(client, target) {
+            Err(Failure::Misdirected)
+        } else {
+            Ok(Found::Route(entry.clone()))
+        };
     }
     if client.scheme == Scheme::Http && routes.serves(&target.host, Scheme::Https) {
         return Ok(Found::Redirect(to_https(target, shared.https_port, uri)?));
     }
     Err(Failure::UnknownHost)
+}
+
+/// Whether the request is for a host that the certificate of its connection does not stand for (RFC 9110, 15.5.20).
+fn is_misdirected(client: &Client, target: &Target) -> bool {
+    client.tls.as_ref().is_some_and(|tls| target.host != tls.name && !tls.served.covers(&target.host))
 }
 
 fn to_https(target: &Target, port: u16, uri: &Uri) -> Result<HeaderValue, Failure> {

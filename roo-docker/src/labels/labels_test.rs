@@ -110,8 +110,8 @@ fn native_labels_lead_to_the_tasks_of_the_service_itself() {
         ],
     );
     expect(
-        &["roo.host=shop.example", "roo.port=8080", "roo.scheme=http"],
-        &["http://shop.example -> http://tasks.shop_web:8080"],
+        &["roo.host=shop.example", "roo.port=8443", "roo.scheme=https"],
+        &["https://shop.example -> https://tasks.shop_web:8443"],
     );
 }
 

@@ -11,7 +11,7 @@ use super::{
 const HOST: &str = "roo.host";
 /// The port that the service listens on inside its container.
 const PORT: &str = "roo.port";
-/// How clients speak to Roo: `https` (default) or `http`.
+/// How Roo speaks to the service: `http` (default) or `https`. Clients speak https.
 const SCHEME: &str = "roo.scheme";
 /// `false` takes the service out of Roo, whatever else is set.
 pub(super) const ENABLE: &str = "roo.enable";
@@ -36,13 +36,13 @@ pub(super) fn read(sheet: &mut Sheet, service: &str, published: &[u16]) -> Vec<C
         return Vec::new();
     };
     let hosts = sheet.required(HOST, because, format!("{HOST}: shop.example"));
-    let scheme = read_scheme(sheet, SCHEME, Scheme::Https);
+    let scheme = read_scheme(sheet, SCHEME, Scheme::Http);
     let port = read_port(sheet, published);
     let (Some(hosts), Some(scheme), Some(port)) = (hosts, scheme, port) else {
         return Vec::new();
     };
-    let to = destination::from_parts(Scheme::Http, &format!("tasks.{service}"), port);
-    let claim = |host: HostPort| Claim { label: HOST.to_owned(), route: host.route(None, scheme, &to) };
+    let to = destination::from_parts(scheme, &format!("tasks.{service}"), port);
+    let claim = |host: HostPort| Claim { label: HOST.to_owned(), route: host.route(None, Scheme::Https, &to) };
     read_hosts(sheet, HOST, &hosts).into_iter().map(claim).collect()
 }
 

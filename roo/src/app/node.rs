@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use roo_acme::{Authority, Issuer};
 use roo_kv::{Peers, Secret, Store};
 use roo_proxy::{Events, Listeners, Port, Proxy};
@@ -25,6 +25,10 @@ use crate::config::{Config, Mode};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long the API's open requests and the issuer may take after that.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Upper bounds of the histograms, in seconds.
+const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// How often samples are moved into the buckets; they are kept in memory until then.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Names asked for in handshakes that wait to be passed on to the issuer.
 const NUDGES_MAX: usize = 64;
 
@@ -53,9 +57,7 @@ impl Node {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let metrics = PrometheusBuilder::new()
-            .install_recorder()
-            .map_err(|error| Failure::Failed(format!("can't set up metrics: {error}")))?;
+        let metrics = record_metrics()?;
         if config.debug {
             crate::profile::start_heap().await;
         }
@@ -79,7 +81,8 @@ impl Node {
         .await
         .map_err(|error| Failure::Failed(error.to_string()))?;
 
-        let vault = Arc::new(Vault::new(store.clone(), sealer));
+        let internal = config.authority == Authority::Internal;
+        let vault = Arc::new(Vault::new(store.clone(), sealer, internal));
         let proxy_config = roo_proxy::Config { resolver: config.resolver, ..roo_proxy::Config::default() };
         let (proxy, events) = Proxy::start(bound.proxy, proxy_config)
             .map_err(|error| Failure::Failed(format!("can't start the proxy: {error}")))?;
@@ -94,7 +97,6 @@ impl Node {
             .swarm
             .then(|| swarm::publish(config.docker_host, store.clone(), vault.clone(), &routes, shutdown.clone()));
 
-        let internal = config.authority == Authority::Internal;
         let nudges = nudges(events);
         let issuer = Issuer::new(vault.clone(), config.authority, wanted, certificates.inventory(), nudges);
         let tasks = vec![
@@ -185,6 +187,9 @@ impl Node {
             reason = failed => {
                 return Err(Failure::Failed(format!("the store can't go on: {reason}; start the node again")));
             }
+            () = self.proxy.failed() => {
+                return Err(Failure::Failed("a thread of the proxy has died; start the node again".to_owned()));
+            }
         }
         tokio::select! {
             () = self.stop() => Ok(()),
@@ -206,6 +211,22 @@ impl Node {
         self.store.shutdown().await;
         tracing::info!("stopped");
     }
+}
+
+/// Installs the recorder for the whole process and empties its buffers from time to time.
+fn record_metrics() -> Result<PrometheusHandle, Failure> {
+    let fault = |error| Failure::Failed(format!("can't set up metrics: {error}"));
+    let builder = PrometheusBuilder::new().set_buckets(DURATION_BUCKETS).map_err(fault)?;
+    let handle = builder.install_recorder().map_err(fault)?;
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(METRICS_UPKEEP);
+        loop {
+            tick.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
 }
 
 /// The secret of the cluster: a person's, or one that a node alone made for itself.

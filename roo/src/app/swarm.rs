@@ -77,8 +77,11 @@ pub(super) fn publish(
     let book = SwarmBook { snapshots: watcher.snapshots.clone(), conflicts, handle: watcher.handle };
     let writer =
         Writer { store, vault, routes: routes.follow(), snapshots: watcher.snapshots, conflicts: conflict_sender };
+    let watching = watcher.task;
     tokio::spawn(async move {
-        shutdown.run_until_cancelled(writer.run()).await;
+        if shutdown.run_until_cancelled(writer.run()).await.is_some() || watching.is_finished() {
+            tracing::error!("the watch of the swarm has ended; routes stay as they are until the node is started anew");
+        }
     });
     book
 }

@@ -17,12 +17,14 @@ pub(crate) struct Vault {
     sealer: Sealer,
     /// Who we are, as it is written into locks.
     holder: String,
+    /// This node issues from the internal CA, so there shall be one.
+    internal: bool,
 }
 
 impl Vault {
-    pub(crate) fn new(store: Store, sealer: Sealer) -> Self {
+    pub(crate) fn new(store: Store, sealer: Sealer, internal: bool) -> Self {
         let holder = store.status().node_id.to_string();
-        Self { store, sealer, holder }
+        Self { store, sealer, holder, internal }
     }
 
     /// The certificate sealed in `record`, stored under `name`.
@@ -40,9 +42,11 @@ impl Vault {
         }
     }
 
-    /// The root of the internal CA, if there is one.
+    /// The root of the internal CA, if there is one or shall be one.
     pub(crate) async fn internal_root(&self) -> Option<String> {
-        roo_acme::Vault::load(self, &Item::InternalCa).await.ok()??;
+        if !self.internal {
+            roo_acme::Vault::load(self, &Item::InternalCa).await.ok()??;
+        }
         roo_acme::internal_root_pem(self).await.ok()
     }
 
