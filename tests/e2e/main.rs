@@ -8,6 +8,7 @@ mod support;
 mod cli;
 mod cluster;
 mod dev;
+mod docs;
 mod kv;
 mod pebble;
 mod profile;
