@@ -65,6 +65,9 @@ impl Order {
             let kinds = authorization.challenges.iter().map(|challenge| &challenge.r#type);
             let offered: Vec<String> = kinds.map(|kind| format!("{kind:?}")).collect();
             match authorization.challenge(type_of(kind)) {
+                Some(challenge) if !is_token(&challenge.token) => {
+                    return Err(Fault::Refused { reason: "its challenge has a token that is none".to_owned() });
+                }
                 Some(challenge) => answers.push(Answer {
                     token: challenge.token.clone(),
                     key_authorization: challenge.key_authorization().as_str().to_owned(),
@@ -140,6 +143,15 @@ impl Order {
     }
 }
 
+/// A token has only characters of the base64url alphabet (RFC 8555, 8.3); it becomes part of a path.
+fn is_token(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+/// CAs use a few dozen.
+const TOKEN_BYTES_MAX: usize = 512;
+
 fn type_of(kind: Challenge) -> ChallengeType {
     match kind {
         Challenge::Http01 => ChallengeType::Http01,
@@ -155,4 +167,19 @@ fn label_of(kind: Challenge) -> &'static str {
 /// Asks soon, then less and less often; the CA's `Retry-After` goes before.
 fn patience(timeout: Duration) -> RetryPolicy {
     RetryPolicy::new().initial_delay(Duration::from_millis(200)).backoff(1.5).timeout(timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_base64url_and_short() {
+        for token in ["a", "DGyRejmCefe7v4NfDGDKfA", "a-b_c"] {
+            assert!(is_token(token), "{token}");
+        }
+        for token in ["", "a/b", "a\0b", "a b", &"x".repeat(513)] {
+            assert!(!is_token(token), "{token}");
+        }
+    }
 }

@@ -13,7 +13,6 @@ use axum::response::Response;
 use super::{Api, ApiError};
 
 /// Who may use the API.
-#[derive(Debug)]
 pub(crate) struct Policy {
     /// The token that always opens everything.
     pub(crate) token: String,
@@ -39,7 +38,7 @@ impl Policy {
                     .hint("`roo token` prints it, given the same secret")),
             };
         }
-        if !is_private(peer) || (right == Right::Write && self.enforced) {
+        if !is_private(peer) || is_forwarded(headers) || (right == Right::Write && self.enforced) {
             return Err(ApiError::new(StatusCode::UNAUTHORIZED, "token-needed", "this call needs the API's token")
                 .hint("send `Authorization: Bearer <token>`; `roo token` prints it, given the same secret"));
         }
@@ -59,6 +58,13 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let known = scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token");
     known.then(|| token.trim())
+}
+
+/// Whether a proxy passed the request on: then the address of the peer tells nothing about the client.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
 }
 
 /// Loopback, private (RFC 1918, RFC 4193), link-local and shared (RFC 6598) addresses.
@@ -144,6 +150,13 @@ mod tests {
     #[test]
     fn a_wrong_token_is_refused_everywhere() {
         assert_eq!(check(false, Right::Read, LOCAL, &[("authorization", "Bearer x")]), Some("wrong-token"));
+    }
+
+    #[test]
+    fn what_a_proxy_passes_on_is_not_private() {
+        for right in [Right::Read, Right::Write] {
+            assert_eq!(check(false, right, LOCAL, &[("x-forwarded-for", "203.0.113.9")]), Some("token-needed"));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ const REQUEST_ID: &str = "x-request-id";
 pub(crate) struct ApiError {
     status: StatusCode,
     /// For programs: lower case, words joined by dashes, never changes its meaning.
-    code: &'static str,
+    pub(super) code: &'static str,
     /// For people: what is wrong, with the value.
     message: String,
     /// For people: what to do.

@@ -87,7 +87,11 @@ pub(super) async fn write(
     let value = body.map_err(|rejection| bad_body(&rejection))?;
     writable(&key)?;
     if keys::access(key.as_str()) == Access::Route {
-        Route::parse(&value).map_err(|error| ApiError::bad_request("bad-route", error.to_string()))?;
+        let route = Route::parse(&value).map_err(|error| ApiError::bad_request("bad-route", error.to_string()))?;
+        if route.source.is_some_and(|source| source.starts_with(crate::app::SWARM_SOURCE_PREFIX)) {
+            return Err(ApiError::bad_request("bad-route", "`source` says that a Swarm label wrote this route")
+                .hint("leave `source` out: the watcher removes routes of its own when their service is gone"));
+        }
     }
     let revision = api.store.put(key, value, PutOptions::default()).await?;
     Ok(written(revision))
@@ -95,10 +99,7 @@ pub(super) async fn write(
 
 /// `DELETE /roo/v1/kv/{key}`.
 pub(super) async fn delete(State(api): Shared, key: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
-    let key = match canonical(key) {
-        Ok(key) => key,
-        Err(error) => return Err(error),
-    };
+    let key = canonical(key)?;
     writable(&key)?;
     match api.store.delete(&key, None).await? {
         Some(revision) => Ok(written(revision)),

@@ -22,6 +22,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use access::Policy;
@@ -40,11 +41,16 @@ pub(crate) struct Api {
     pub(crate) metrics: metrics_exporter_prometheus::PrometheusHandle,
     pub(crate) policy: Policy,
     pub(crate) debug: bool,
+    /// Places for watchers.
+    pub(crate) watchers: Arc<Semaphore>,
     /// The listeners, by name, for the status page.
     pub(crate) listeners: Vec<(&'static str, SocketAddr)>,
     /// Cancelled when the node begins to stop: it is not ready from then on.
     pub(crate) stopping: CancellationToken,
 }
+
+/// How many watches of the store a node serves at a time.
+pub(crate) const WATCHERS_MAX: usize = 1024;
 
 type Shared = axum::extract::State<Arc<Api>>;
 

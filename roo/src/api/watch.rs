@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use base64::Engine;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use super::{Api, ApiError, Shared, kv};
 
 /// `GET /roo/v1/watch`: changes of all keys.
-pub(super) async fn all(state: Shared) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+pub(super) async fn all(state: Shared) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     events(state, "")
 }
 
@@ -27,25 +28,32 @@ pub(super) async fn prefix(
     prefix: Result<Path<String>, PathRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let Path(prefix) = prefix.map_err(|rejection| kv::bad_path(&rejection))?;
-    Ok(events(state, &prefix))
+    events(state, &prefix)
 }
 
-fn events(State(api): Shared, prefix: &str) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+fn events(
+    State(api): Shared,
+    prefix: &str,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, ApiError> {
+    let place = api.watchers.clone().try_acquire_owned().map_err(|_| {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "this node serves as many watches as it can")
+            .hint("ask another node")
+    })?;
     let watch = api.store.watch(prefix);
-    let stopping = api.stopping.clone();
-    let batches = stream::unfold((api, watch, stopping), |(api, mut watch, stopping)| async move {
+    // The place is given back when the client leaves and the stream is dropped.
+    let batches = stream::unfold((api, watch, place), |(api, mut watch, place)| async move {
         let batch = tokio::select! {
             batch = watch.next() => batch.ok()?,
-            () = stopping.cancelled() => return None,
+            () = api.stopping.cancelled() => return None,
         };
         let mut events: Vec<Result<Event, Infallible>> =
             batch.events.into_iter().map(|event| Ok(event_of(&api, event))).collect();
         if batch.reset {
             events.push(Ok(named("synced", &json!({ "revision": batch.revision }))));
         }
-        Some((stream::iter(events), (api, watch, stopping)))
+        Some((stream::iter(events), (api, watch, place)))
     });
-    Sse::new(futures_util::StreamExt::flatten(batches)).keep_alive(KeepAlive::default())
+    Ok(Sse::new(futures_util::StreamExt::flatten(batches)).keep_alive(KeepAlive::default()))
 }
 
 fn event_of(api: &Arc<Api>, event: roo_kv::Event) -> Event {

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) use certificates::CertificateBook;
 pub(crate) use routes::RouteBook;
-pub(crate) use swarm::SwarmBook;
+pub(crate) use swarm::{SOURCE_PREFIX as SWARM_SOURCE_PREFIX, SwarmBook};
 pub(crate) use vault::Vault;
 
 use crate::cli::Failure;

@@ -11,12 +11,12 @@ use roo_acme::{Authority, Issuer};
 use roo_kv::{Peers, Secret, Store};
 use roo_proxy::{Events, Listeners, Port, Proxy};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::signals::Stop;
-use super::{CertificateBook, RouteBook, SwarmBook, Vault, answers, certificates, routes, swarm};
+use super::{CertificateBook, Vault, answers, certificates, routes, swarm};
 use crate::api::{self, Api, Policy};
 use crate::cli::Failure;
 use crate::config::{Config, Mode};
@@ -25,6 +25,8 @@ use crate::config::{Config, Mode};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long the API's open requests and the issuer may take after that.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the store may take to hand leadership over and flush. All together stays below the stack file's 35 s.
+const STORE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Upper bounds of the histograms, in seconds.
 const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// How often samples are moved into the buckets; they are kept in memory until then.
@@ -83,7 +85,11 @@ impl Node {
 
         let internal = config.authority == Authority::Internal;
         let vault = Arc::new(Vault::new(store.clone(), sealer, internal));
-        let proxy_config = roo_proxy::Config { resolver: config.resolver, ..roo_proxy::Config::default() };
+        let proxy_config = roo_proxy::Config {
+            resolver: config.resolver,
+            https_port: config.published_https,
+            ..roo_proxy::Config::default()
+        };
         let (proxy, events) = Proxy::start(bound.proxy, proxy_config)
             .map_err(|error| Failure::Failed(format!("can't start the proxy: {error}")))?;
         let control = proxy.control();
@@ -113,6 +119,7 @@ impl Node {
                     metrics,
                     policy,
                     debug: config.debug,
+                    watchers: Arc::new(Semaphore::new(api::WATCHERS_MAX)),
                     listeners: listeners.clone(),
                     stopping: stopping.clone(),
                 },
@@ -179,36 +186,41 @@ impl Node {
         let _ = status.wait_for(roo_kv::Status::is_ready).await;
     }
 
-    /// Runs until asked to stop, then drains; or until the store can't go on.
+    /// Runs until asked to stop, or until it can't go on; drains in either case.
     pub(super) async fn run_until(self, mut stop: Stop) -> Result<(), Failure> {
         let failed = self.store.failed();
-        tokio::select! {
-            () = stop.asked() => {}
-            reason = failed => {
-                return Err(Failure::Failed(format!("the store can't go on: {reason}; start the node again")));
-            }
-            () = self.proxy.failed() => {
-                return Err(Failure::Failed("a thread of the proxy has died; start the node again".to_owned()));
-            }
+        let outcome = tokio::select! {
+            () = stop.asked() => Ok(()),
+            reason = failed => Err(format!("the store can't go on: {reason}")),
+            () = self.proxy.failed() => Err("a thread of the proxy has died".to_owned()),
+        };
+        if let Err(reason) = &outcome {
+            tracing::error!(reason, "the node ends; start it again");
         }
         tokio::select! {
-            () = self.stop() => Ok(()),
+            () = self.stop() => outcome.map_err(|reason| Failure::Failed(format!("{reason}; start the node again"))),
             () = stop.asked() => Err(Failure::Failed("stopped at once by a second signal".to_owned())),
         }
     }
 
     async fn stop(self) {
-        tracing::info!("stopping: open requests get {} s", DRAIN_TIMEOUT.as_secs());
-        self.stopping.cancel();
         let drain = if self.mode == Mode::Dev { STOP_TIMEOUT } else { DRAIN_TIMEOUT };
+        tracing::info!("stopping: open requests get {} s", drain.as_secs());
+        self.stopping.cancel();
         self.proxy.shutdown(drain).await;
         self.shutdown.cancel();
-        for task in self.tasks {
-            if tokio::time::timeout(STOP_TIMEOUT, task).await.is_err() {
-                tracing::debug!("a task did not end in time");
+        let rest = async {
+            for task in self.tasks {
+                // A task that panicked has said so; nothing is left to do for it.
+                let _ = task.await;
             }
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, rest).await.is_err() {
+            tracing::debug!("a task did not end in time");
         }
-        self.store.shutdown().await;
+        if tokio::time::timeout(STORE_STOP_TIMEOUT, self.store.shutdown()).await.is_err() {
+            tracing::warn!("the store did not stop in time; its log is on disk");
+        }
         tracing::info!("stopped");
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Stored {
     pub(crate) revision: Revision,
     /// What it says, or why it can't be understood.
     pub(crate) parsed: Result<(Origin, Route), String>,
+    /// What is served: what it says, or what it said when it was understood last.
+    pub(crate) served: Option<(Origin, Route)>,
 }
 
 impl RouteBook {
@@ -77,7 +79,7 @@ pub(super) fn publish(store: &Store, control: Control, wanted: watch::Sender<Arc
             for event in batch.events {
                 apply(&mut routes, event);
             }
-            let valid = || routes.values().filter_map(|stored| stored.parsed.as_ref().ok());
+            let valid = || routes.values().filter_map(|stored| stored.served.as_ref());
             let names = Arc::new(names(valid()));
             control.set_routes(RouteTable::new(valid().cloned()));
             sender.send_replace(Some(Arc::new(routes.clone())));
@@ -94,9 +96,10 @@ pub(super) fn publish(store: &Store, control: Control, wanted: watch::Sender<Arc
 fn apply(routes: &mut Routes, event: Event) {
     match event {
         Event::Put { key, entry } => {
-            let stored = parse(&key, &entry);
+            let mut stored = parse(&key, &entry);
             if let Err(error) = &stored.parsed {
-                tracing::warn!(%key, error, "a stored route is not understood and not served");
+                tracing::warn!(%key, error, "a stored route is not understood; what it said before is served");
+                stored.served = routes.remove(&key).and_then(|before| before.served);
             }
             routes.insert(key, stored);
         }
@@ -110,7 +113,8 @@ fn parse(key: &Key, entry: &Entry) -> Stored {
     let text = key.as_str().strip_prefix(keys::ROUTE_PREFIX).unwrap_or_default();
     let origin = text.parse::<Origin>().map_err(|error| error.to_string());
     let route = Route::parse(&entry.value).map_err(|error| error.to_string());
-    Stored { revision: entry.mod_revision, parsed: origin.and_then(|origin| Ok((origin, route?))) }
+    let parsed = origin.and_then(|origin| Ok((origin, route?)));
+    Stored { revision: entry.mod_revision, served: parsed.clone().ok(), parsed }
 }
 
 /// The names that need a certificate: those with an https origin.

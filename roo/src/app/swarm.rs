@@ -21,7 +21,7 @@ use super::routes::{RouteBook, Routes};
 use crate::keys;
 
 /// Begins the `source` of routes that come from labels; the service's name follows.
-const SOURCE_PREFIX: &str = "docker:";
+pub(crate) const SOURCE_PREFIX: &str = "docker:";
 /// Who holds this lock writes the routes of the Swarm.
 const LOCK: &str = "swarm";
 const LOCK_TTL: Duration = Duration::from_secs(6);
@@ -77,9 +77,8 @@ pub(super) fn publish(
     let book = SwarmBook { snapshots: watcher.snapshots.clone(), conflicts, handle: watcher.handle };
     let writer =
         Writer { store, vault, routes: routes.follow(), snapshots: watcher.snapshots, conflicts: conflict_sender };
-    let watching = watcher.task;
     tokio::spawn(async move {
-        if shutdown.run_until_cancelled(writer.run()).await.is_some() || watching.is_finished() {
+        if shutdown.run_until_cancelled(writer.run()).await.is_some() {
             tracing::error!("the watch of the swarm has ended; routes stay as they are until the node is started anew");
         }
     });
@@ -242,13 +241,18 @@ fn plan(snapshot: &Snapshot, current: &Routes) -> Plan {
     for (key, (service, value, route)) in &desired {
         let stored = current.get(key);
         match stored.map(|stored| &stored.parsed) {
-            Some(Ok((_, present))) if !ours(present) => plan.conflicts.push(Conflict {
-                service: service.clone(),
-                origin: key.as_str().trim_start_matches(keys::ROUTE_PREFIX).to_owned(),
-                message: "a route that was written by hand has this origin and stays; remove it with \
-                          `roo route rm` if the label shall decide"
-                    .to_owned(),
-            }),
+            Some(Ok((_, present))) if !ours(present) => plan.conflicts.push(conflict(
+                service,
+                key,
+                "a route that was written by hand has this origin and stays; remove it with `roo route rm` if the \
+                 label shall decide",
+            )),
+            // Perhaps a newer node understands it.
+            Some(Err(_)) => plan.conflicts.push(conflict(
+                service,
+                key,
+                "there is a route with this origin that this node does not understand; it stays as it is",
+            )),
             Some(Ok((_, present))) if present == route => {}
             _ => plan.changes.push(Change::Put {
                 key: key.clone(),
@@ -264,6 +268,11 @@ fn plan(snapshot: &Snapshot, current: &Routes) -> Plan {
         }
     }
     plan
+}
+
+fn conflict(service: &str, key: &Key, message: &str) -> Conflict {
+    let origin = key.as_str().strip_prefix(keys::ROUTE_PREFIX).unwrap_or(key.as_str());
+    Conflict { service: service.to_owned(), origin: origin.to_owned(), message: message.to_owned() }
 }
 
 fn ours(route: &Route) -> bool {
@@ -294,7 +303,7 @@ mod tests {
             .map(|(origin, value)| {
                 let origin: Origin = origin.parse().expect("an origin");
                 let route = Route::parse(value.as_bytes()).expect("a route");
-                (keys::route(&origin), Stored { revision: Revision(7), parsed: Ok((origin, route)) })
+                (keys::route(&origin), Stored { revision: Revision(7), served: None, parsed: Ok((origin, route)) })
             })
             .collect()
     }
@@ -320,6 +329,16 @@ mod tests {
             ),
             "{changes:?}"
         );
+    }
+
+    #[test]
+    fn a_route_that_is_not_understood_stays_and_is_reported() {
+        let mut current = stored(&[("a.example:https", OURS)]);
+        for route in current.values_mut() {
+            route.parsed = Err("unknown field".to_owned());
+        }
+        let plan = plan(&snapshot(&[("a.example", "http://shop_web:80")]), &current);
+        assert_eq!((plan.changes.len(), plan.conflicts.len()), (0, 1));
     }
 
     #[test]

@@ -44,6 +44,6 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_harmless() {
         let rows = [vec!["a".to_owned(), "long".to_owned()], vec!["bcd\x1b".to_owned(), "x".to_owned()]];
-        assert_eq!(render(&["K", "V"], &rows), "K         V\na         long\nbcd\\u{1b}  x\n");
+        assert_eq!(render(&["K", "V"], &rows), "K          V\na          long\nbcd\\u{1b}  x\n");
     }
 }

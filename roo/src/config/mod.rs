@@ -21,7 +21,10 @@ pub(crate) use source::{Process, Surroundings};
 /// Port of the Raft listener, and of peers that are named without one.
 const RAFT_PORT: u16 = 6300;
 /// Names that start with `ROO_` and belong to client verbs or the stack file, not to the daemon.
-const OTHER_NAMES: &[&str] = &["ROO_LOG", "ROO_ADDR", "ROO_IMAGE", "ROO_PUBLISH_HTTP", "ROO_PUBLISH_HTTPS", "ROO_BIN"];
+const OTHER_NAMES: &[&str] = &["ROO_LOG", "ROO_ADDR", "ROO_IMAGE", "ROO_PUBLISH_HTTP", PUBLISHED_HTTPS, "ROO_BIN"];
+
+/// Set by the stack file: the port of the node behind which https listens.
+const PUBLISHED_HTTPS: &str = "ROO_PUBLISH_HTTPS";
 
 /// How the process was started, which decides the defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +36,6 @@ pub(crate) enum Mode {
 }
 
 /// Everything the daemon needs to know, checked.
-#[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) http: SocketAddr,
@@ -53,8 +55,17 @@ pub(crate) struct Config {
     pub(crate) swarm: bool,
     pub(crate) docker_host: Option<String>,
     pub(crate) debug: bool,
+    /// The https port that clients see, where the orchestrator publishes another than we listen on.
+    pub(crate) published_https: Option<u16>,
     /// Sentences for the log: keys without effect, names not known.
     pub(crate) warnings: Vec<String>,
+}
+
+/// Tells nothing, because it holds secrets.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").finish_non_exhaustive()
+    }
 }
 
 /// Everything that is wrong with the given settings, a sentence each. Never empty.
@@ -111,6 +122,7 @@ impl Config {
             swarm: reader.read("swarm", boolean).unwrap_or(false),
             docker_host: reader.read("docker-host", |text| Ok(text.to_owned())),
             debug: reader.read("debug", boolean).unwrap_or(false),
+            published_https: surroundings.env(PUBLISHED_HTTPS).and_then(|text| text.trim().parse().ok()),
             warnings,
         }
     }

@@ -8,7 +8,7 @@ use super::file::ConfigFile;
 use super::setting::{Setting, by_name};
 
 /// A text that somebody gave for a setting, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Given {
     pub(crate) text: String,
     pub(crate) origin: Origin,
