@@ -20,6 +20,9 @@ pub(crate) const ROUTE_PREFIX: &str = "com.roo.host:";
 pub(crate) const CERTIFICATE_PREFIX: &str = "com.roo.cache:";
 /// Answers to http-01 challenges: `com.roo.acme.answer:<token>`.
 pub(crate) const ANSWER_PREFIX: &str = "com.roo.acme.answer:";
+/// What is sealed with the cluster's secret begins with one of these.
+pub(crate) const SEALED_PREFIXES: &[&str] =
+    &[CERTIFICATE_PREFIX, "com.roo.acme.account:", "com.roo.acme.order:", "com.roo.acme.attempts:", "com.roo.ca"];
 /// Everything that belongs to Roo.
 const ROO_PREFIX: &str = "com.roo.";
 

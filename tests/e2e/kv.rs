@@ -177,3 +177,32 @@ async fn metrics_tell_about_store_and_routes() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_secret_given_later_keeps_what_is_sealed() -> Result<()> {
+    let context = Context::new();
+    let mut node = Start::new(&context, "node").spawn().await?;
+    node.ready().await?;
+    node.route("sealed.localhost:https", "http://127.0.0.1:9").await?;
+    let https = node.https_client().await?;
+    let connects = async |node: &crate::support::cluster::Node| {
+        let connect = async || https.connect(node.https, "sealed.localhost", &["http/1.1"]).await.map(drop);
+        crate::support::wait::until("the certificate is served", connect).await
+    };
+    connects(&node).await?;
+    node.stop().await?;
+    let mut node = Start::new(&context, "node").secret()?.spawn().await?;
+    node.ready().await?;
+    connects(&node).await?;
+    crate::support::wait::until("it is sealed anew", async || {
+        ensure!(node.process.output().contains("sealed anew"), "nothing says so");
+        Ok(())
+    })
+    .await?;
+    // With the secret it made for itself gone, the node needs only the one that was given.
+    node.stop().await?;
+    std::fs::remove_file(context.path("node/secret"))?;
+    let node = Start::new(&context, "node").secret()?.spawn().await?;
+    node.ready().await?;
+    connects(&node).await
+}

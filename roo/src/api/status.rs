@@ -48,7 +48,7 @@ pub(super) async fn show(State(api): Shared) -> Json<Value> {
         "routes": api.routes.len(),
         "certificates": api.certificates.len(),
         "connections": api.control.stats().connections,
-        "issuer": api.vault.holder(roo_acme::CLAIM).await,
+        "issuer": api.vault.issuer().await,
         "swarm": swarm,
     }))
 }

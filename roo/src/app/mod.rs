@@ -4,6 +4,7 @@ mod answers;
 mod certificates;
 mod demo;
 mod dev;
+mod lock;
 mod logging;
 mod node;
 mod routes;

@@ -70,6 +70,7 @@ impl Node {
             token: config.token.clone().unwrap_or_else(|| secret.api_token()),
         };
         let sealer = secret.sealer();
+        let former = former_secret(&config)?.map(|secret| secret.sealer());
         let listeners = bound.addresses();
         let https = bound.proxy.https();
         let store = Store::start(roo_kv::Config {
@@ -84,7 +85,8 @@ impl Node {
         .map_err(|error| Failure::Failed(error.to_string()))?;
 
         let internal = config.authority == Authority::Internal;
-        let vault = Arc::new(Vault::new(store.clone(), sealer, internal));
+        let vault = Arc::new(Vault::new(store.clone(), sealer, former, internal));
+        seal_anew(&store, vault.clone());
         let proxy_config = roo_proxy::Config {
             resolver: config.resolver,
             https_port: config.published_https,
@@ -99,9 +101,7 @@ impl Node {
         let certificates = certificates::publish(&store, vault.clone(), control.clone(), wanted.clone());
         answers::publish(&store, control.clone());
         let routes = routes::publish(&store, control.clone(), wanted_sender);
-        let swarm = config
-            .swarm
-            .then(|| swarm::publish(config.docker_host, store.clone(), vault.clone(), &routes, shutdown.clone()));
+        let swarm = config.swarm.then(|| swarm::publish(config.docker_host, store.clone(), &routes, shutdown.clone()));
 
         let nudges = nudges(events);
         let issuer = Issuer::new(vault.clone(), config.authority, wanted, certificates.inventory(), nudges);
@@ -263,6 +263,29 @@ fn secret(config: &Config) -> Result<Secret, Failure> {
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|error| Failure::Failed(format!("can't make {}: {error}", config.data_dir.display())))?;
     Secret::load_or_create(&crate::config::secret_path(&config.data_dir)).map_err(|e| Failure::Failed(e.to_string()))
+}
+
+/// The secret that the node made for itself before a person gave one.
+fn former_secret(config: &Config) -> Result<Option<Secret>, Failure> {
+    let path = crate::config::secret_path(&config.data_dir);
+    if config.secret.is_none() || !path.exists() {
+        return Ok(None);
+    }
+    Secret::load_or_create(&path).map(Some).map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// Brings what an earlier secret has sealed under the one that is given now, once the store is up.
+fn seal_anew(store: &Store, vault: Arc<Vault>) {
+    let mut status = store.status_changes();
+    tokio::spawn(async move {
+        while status.wait_for(roo_kv::Status::is_ready).await.is_ok() {
+            match vault.seal_anew().await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(%error, "what an earlier secret has sealed waits to be sealed anew"),
+            }
+            tokio::time::sleep(STOP_TIMEOUT).await;
+        }
+    });
 }
 
 /// The ports of a node, bound.

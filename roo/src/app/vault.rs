@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use roo_acme::{Certificate, Claim, Facts, Item, VaultError};
-use roo_kv::{Compare, Expect, Key, LeaseId, Op, ReadLevel, Revision, Sealer, Store, Test, Txn};
+use roo_kv::{
+    Compare, Expect, Key, LeaseId, Op, PutOptions, ReadLevel, Revision, Scan, SealError, Sealer, Store, Test, Txn,
+};
 
+use super::lock::{Fenced, Lock, Locks};
 use crate::keys;
 
 /// How long to wait for the nodes that are up to be able to answer a challenge.
@@ -15,22 +18,23 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Vault {
     store: Store,
     sealer: Sealer,
-    /// Who we are, as it is written into locks.
-    holder: String,
+    /// Opens what was sealed before a person gave the secret.
+    former: Option<Sealer>,
+    locks: Locks,
     /// This node issues from the internal CA, so there shall be one.
     internal: bool,
 }
 
 impl Vault {
-    pub(crate) fn new(store: Store, sealer: Sealer, internal: bool) -> Self {
-        let holder = store.status().node_id.to_string();
-        Self { store, sealer, holder, internal }
+    pub(crate) fn new(store: Store, sealer: Sealer, former: Option<Sealer>, internal: bool) -> Self {
+        let locks = Locks::new(store.clone());
+        Self { store, sealer, former, locks, internal }
     }
 
     /// The certificate sealed in `record`, stored under `name`.
     pub(super) fn open_certificate(&self, name: &str, record: &[u8]) -> Result<Certificate, String> {
         let key = keys::certificate(name);
-        let plain = self.sealer.open(key.as_str(), record).map_err(|error| error.to_string())?;
+        let plain = self.open(&key, record).map_err(|error| error.to_string())?;
         Certificate::decode(&plain).map_err(|error| error.to_string())
     }
 
@@ -50,26 +54,52 @@ impl Vault {
         roo_acme::internal_root_pem(self).await.ok()
     }
 
-    /// The node that holds the claim on `what`, as far as this node knows.
-    pub(crate) async fn holder(&self, what: &str) -> Option<String> {
-        let entry = self.store.get(&keys::lock(what), ReadLevel::Stale).await.ok()??;
-        String::from_utf8(entry.value.to_vec()).ok()
+    /// The node that issues, as far as this node knows.
+    pub(crate) async fn issuer(&self) -> Option<String> {
+        self.locks.holder(roo_acme::CLAIM).await
     }
 
     /// What went wrong with `name` so far, as far as this node knows.
     pub(super) async fn attempts(&self, name: &str) -> Option<roo_acme::Attempts> {
         let key = keys::attempts(name);
         let entry = self.store.get(&key, ReadLevel::Stale).await.ok()??;
-        let plain = self.sealer.open(key.as_str(), &entry.value).ok()?;
+        let plain = self.open(&key, &entry.value).ok()?;
         roo_acme::Attempts::decode(&plain).ok()
     }
 
-    /// Runs `op` if `claim` is still ours.
-    pub(super) async fn fenced(&self, claim: &Claim, op: Op) -> Result<Revision, VaultError> {
-        let held = Compare { key: keys::lock(&claim.what), test: Test::CreateRevision(Revision(claim.fence)) };
-        let txn = Txn { compare: vec![held], success: vec![op], failure: Vec::new() };
-        let outcome = self.store.txn(txn).await.map_err(VaultError::unavailable)?;
-        if outcome.succeeded { Ok(outcome.revision) } else { Err(VaultError::ClaimLost { what: claim.what.clone() }) }
+    async fn fenced(&self, claim: &Claim, op: Op) -> Result<Revision, VaultError> {
+        match self.locks.write(&lock_of(claim), None, op).await.map_err(VaultError::unavailable)? {
+            Fenced::Written(revision) => Ok(revision),
+            Fenced::Lost | Fenced::Otherwise => Err(VaultError::ClaimLost { what: claim.what.clone() }),
+        }
+    }
+
+    fn open(&self, key: &Key, record: &[u8]) -> Result<Vec<u8>, SealError> {
+        match (self.sealer.open(key.as_str(), record), &self.former) {
+            (Err(SealError::OtherKey), Some(former)) => former.open(key.as_str(), record),
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Seals anew what was sealed with the former secret, so that every node can open it. Does nothing without one.
+    pub(super) async fn seal_anew(&self) -> Result<(), roo_kv::Error> {
+        let Some(former) = &self.former else { return Ok(()) };
+        for prefix in keys::SEALED_PREFIXES {
+            let page = self.store.scan(Scan::prefix(*prefix), ReadLevel::Linearizable).await?;
+            for (key, entry) in page.entries {
+                let Ok(plain) = former.open(key.as_str(), &entry.value) else { continue };
+                let Ok(record) = self.sealer.seal(key.as_str(), &plain) else { continue };
+                let expect = Some(Expect::Revision(entry.mod_revision));
+                let options = PutOptions { expect, lease: entry.lease };
+                match self.store.put(key.clone(), Bytes::from(record), options).await {
+                    Ok(_) => tracing::info!(%key, "sealed anew with the secret that was given"),
+                    // Whoever changed it meanwhile has sealed it.
+                    Err(roo_kv::Error::Conflict { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn sealed(&self, item: &Item, plain: &[u8]) -> Result<(Key, Bytes), VaultError> {
@@ -81,6 +111,11 @@ impl Vault {
 
 fn facts_json(facts: &Facts) -> String {
     serde_json::to_string(facts).unwrap_or_default()
+}
+
+/// A claim of the issuer is a lock of the cluster.
+fn lock_of(claim: &Claim) -> Lock {
+    Lock { what: claim.what.clone(), lease: LeaseId(claim.lease), fence: Revision(claim.fence) }
 }
 
 fn key_of(item: &Item) -> Key {
@@ -97,7 +132,7 @@ impl roo_acme::Vault for Vault {
     async fn load(&self, item: &Item) -> Result<Option<Vec<u8>>, VaultError> {
         let key = key_of(item);
         let entry = self.store.get(&key, ReadLevel::Linearizable).await.map_err(VaultError::unavailable)?;
-        let open = |entry: roo_kv::Entry| self.sealer.open(key.as_str(), &entry.value);
+        let open = |entry: roo_kv::Entry| self.open(&key, &entry.value);
         entry.map(open).transpose().map_err(|error| VaultError::unreadable(item, error))
     }
 
@@ -119,40 +154,19 @@ impl roo_acme::Vault for Vault {
     }
 
     async fn claim(&self, what: &str, ttl: Duration) -> Result<Option<Claim>, VaultError> {
-        let key = keys::lock(what);
-        // Looking first keeps those who wait from writing to the log.
-        let held = self.store.get(&key, ReadLevel::Stale).await.map_err(VaultError::unavailable)?;
-        if held.is_some() {
-            return Ok(None);
-        }
-        let lease = self.store.lease_grant(ttl).await.map_err(VaultError::unavailable)?;
-        let absent = Compare { key: key.clone(), test: Test::Expect(Expect::Absent) };
-        let put = Op::Put { key, value: Bytes::from(self.holder.clone()), lease: Some(lease) };
-        let txn = Txn { compare: vec![absent], success: vec![put], failure: Vec::new() };
-        let outcome = self.store.txn(txn).await;
-        if let Ok(outcome) = &outcome
-            && outcome.succeeded
-        {
-            return Ok(Some(Claim { what: what.to_owned(), lease: lease.0, fence: outcome.revision.0 }));
-        }
-        // If this fails the lease ends by itself.
-        let _ = self.store.lease_revoke(lease).await;
-        outcome.map(|_| None).map_err(VaultError::unavailable)
+        let lock = self.locks.take(what, ttl).await.map_err(VaultError::unavailable)?;
+        Ok(lock.map(|lock| Claim { what: lock.what, lease: lock.lease.0, fence: lock.fence.0 }))
     }
 
     async fn keep(&self, claim: &Claim) -> Result<(), VaultError> {
-        match self.store.lease_keep_alive(LeaseId(claim.lease)).await {
-            Ok(()) => Ok(()),
-            Err(roo_kv::Error::LeaseNotFound { .. }) => Err(VaultError::ClaimLost { what: claim.what.clone() }),
-            Err(error) => Err(VaultError::unavailable(error)),
+        match self.locks.keep(&lock_of(claim)).await.map_err(VaultError::unavailable)? {
+            true => Ok(()),
+            false => Err(VaultError::ClaimLost { what: claim.what.clone() }),
         }
     }
 
     async fn release(&self, claim: Claim) -> Result<(), VaultError> {
-        match self.store.lease_revoke(LeaseId(claim.lease)).await {
-            Ok(()) | Err(roo_kv::Error::LeaseNotFound { .. }) => Ok(()),
-            Err(error) => Err(VaultError::unavailable(error)),
-        }
+        self.locks.release(lock_of(&claim)).await.map_err(VaultError::unavailable)
     }
 
     async fn publish_answer(&self, token: &str, key_authorization: &str, claim: &Claim) -> Result<(), VaultError> {

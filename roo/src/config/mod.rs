@@ -260,10 +260,7 @@ fn token(text: &str) -> Result<String, String> {
 
 fn authority(mode: Mode, reader: &mut Reader<'_>, surroundings: &dyn Surroundings) -> Authority {
     let staging = reader.read("acme-staging", boolean).unwrap_or(false);
-    let email = reader.read("acme-email", |text| match text.contains('@') {
-        true => Ok(text.to_owned()),
-        false => Err(format!("`{text}` is no mail address")),
-    });
+    let email = reader.read("acme-email", email);
     let extra_roots_pem = reader.read("acme-ca-file", |path| match surroundings.read(Path::new(path)) {
         Ok(Some(text)) if text.contains("-----BEGIN CERTIFICATE-----") => Ok(text.into_bytes()),
         Ok(Some(_)) => Err(format!("{path} holds no certificate in PEM form")),
@@ -281,6 +278,11 @@ fn authority(mode: Mode, reader: &mut Reader<'_>, surroundings: &dyn Surrounding
         "off" => Authority::Off,
         _ => Authority::Acme(AcmeConfig { directory, email, extra_roots_pem }),
     }
+}
+
+fn email(text: &str) -> Result<String, String> {
+    let config = AcmeConfig { email: Some(text.to_owned()), ..AcmeConfig::lets_encrypt() };
+    config.check().map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn directory(text: &str) -> Result<String, String> {

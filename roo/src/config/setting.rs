@@ -71,7 +71,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "ACME directory, `internal` for Roo's own CA, `off` for none [default: Let's Encrypt]",
     ),
     setting("acme-email", "MAIL", "Contact for the ACME account"),
-    setting("acme-ca-file", "FILE", "PEM file with roots to trust for the ACME directory"),
+    setting("acme-ca-file", "FILE", "PEM file with the roots to trust for the ACME directory, instead of the system's"),
     setting("acme-staging", "BOOL", "Use Let's Encrypt's staging directory").switch().original(&["AcmeStaging"]),
     setting("swarm", "BOOL", "Watch Docker Swarm's services for routes").switch().original(&["Swarm"]),
     setting("docker-host", "URL", "The Docker engine [default: unix:///var/run/docker.sock]"),

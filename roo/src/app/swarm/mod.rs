@@ -1,0 +1,81 @@
+//! Routes from Swarm labels: what the watcher sees becomes routes in the store, written by one node at a time.
+//!
+//! A route written here says so in its `source` and is taken away again when its service goes. A route that
+//! somebody else wrote is never touched; a label that wants its origin is reported instead.
+
+mod plan;
+mod writer;
+
+use std::sync::Arc;
+
+use roo_docker::{Snapshot, State};
+use roo_kv::Store;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::lock::Locks;
+use super::routes::RouteBook;
+use plan::Conflict;
+pub(crate) use plan::SOURCE_PREFIX;
+use writer::Writer;
+
+/// What this node knows about the Swarm.
+#[derive(Clone)]
+pub(crate) struct SwarmBook {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    conflicts: watch::Receiver<Vec<Conflict>>,
+    handle: roo_docker::Handle,
+}
+
+impl SwarmBook {
+    /// State, services with routes and problems, for the API.
+    pub(crate) fn summary(&self) -> Value {
+        let snapshot = self.snapshots.borrow().clone();
+        let mut summary = json!(snapshot.state);
+        summary["synced_at"] = json!(snapshot.synced_at);
+        summary["services"] = json!(snapshot.services.iter().filter(|s| !s.routes.is_empty()).collect::<Vec<_>>());
+        summary["problems"] = json!(snapshot.problems);
+        summary["conflicts"] = json!(*self.conflicts.borrow());
+        summary
+    }
+
+    /// Looks at the services now.
+    ///
+    /// # Errors
+    /// A sentence when the engine is away or manages no Swarm.
+    pub(crate) async fn rescan(&self) -> Result<(), String> {
+        let snapshot = self.handle.rescan().await.map_err(|error| error.to_string())?;
+        match &snapshot.state {
+            State::Watching => Ok(()),
+            State::NotManager { message } => Err(message.clone()),
+            State::Unreachable { error } => Err(error.clone()),
+            State::Connecting => Err("the engine was not heard yet".to_owned()),
+        }
+    }
+}
+
+/// Watches the engine and keeps the routes in the store as the labels say, until `shutdown`.
+pub(super) fn publish(
+    host: Option<String>,
+    store: Store,
+    routes: &RouteBook,
+    shutdown: CancellationToken,
+) -> SwarmBook {
+    let config = roo_docker::Config { host, ..roo_docker::Config::default() };
+    let watcher = roo_docker::watch(config, shutdown.clone());
+    let (conflict_sender, conflicts) = watch::channel(Vec::new());
+    let book = SwarmBook { snapshots: watcher.snapshots.clone(), conflicts, handle: watcher.handle };
+    let writer = Writer {
+        locks: Locks::new(store),
+        routes: routes.follow(),
+        snapshots: watcher.snapshots,
+        conflicts: conflict_sender,
+    };
+    tokio::spawn(async move {
+        if shutdown.run_until_cancelled(writer.run()).await.is_some() {
+            tracing::error!("the watch of the swarm has ended; routes stay as they are until the node is started anew");
+        }
+    });
+    book
+}

@@ -1,0 +1,168 @@
+//! The difference between what the labels say and what the store says. Pure.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use roo_docker::Snapshot;
+use roo_kv::{Key, Revision};
+use roo_proxy::{Origin, Route};
+use serde_json::json;
+
+use crate::app::routes::Routes;
+use crate::keys;
+
+/// Begins the `source` of routes that come from labels; the service's name follows.
+pub(crate) const SOURCE_PREFIX: &str = "docker:";
+
+/// A label that wants an origin which somebody else's route has, or that is no valid route.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Conflict {
+    pub(super) service: String,
+    pub(super) origin: String,
+    pub(super) message: String,
+}
+
+/// What to write so that the store says what the labels say.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    pub(super) changes: Vec<Change>,
+    pub(super) conflicts: Vec<Conflict>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Change {
+    Put { key: Key, value: Bytes, seen: Option<Revision> },
+    Delete { key: Key, seen: Revision },
+}
+
+/// Compares labels and store.
+pub(super) fn plan(snapshot: &Snapshot, current: &Routes) -> Plan {
+    let mut plan = Plan::default();
+    let mut desired: BTreeMap<Key, (String, Bytes, Route)> = BTreeMap::new();
+    for (service, label) in snapshot.routes() {
+        let origin = match label.port {
+            Some(port) => format!("{}:{port}:{}", label.host, label.scheme),
+            None => format!("{}:{}", label.host, label.scheme),
+        };
+        let conflict = |message: String| Conflict { service: service.name.clone(), origin: origin.clone(), message };
+        let document = json!({ "to": [label.destination], "source": format!("{SOURCE_PREFIX}{}", service.name) });
+        let value = Bytes::from(document.to_string());
+        match (origin.parse::<Origin>(), Route::parse(&value)) {
+            (Err(error), _) => plan.conflicts.push(conflict(error.to_string())),
+            (_, Err(error)) => plan.conflicts.push(conflict(error.to_string())),
+            (Ok(parsed), Ok(route)) => {
+                desired.insert(keys::route(&parsed), (service.name.clone(), value, route));
+            }
+        }
+    }
+    for (key, (service, value, route)) in &desired {
+        let stored = current.get(key);
+        match stored.map(|stored| &stored.parsed) {
+            Some(Ok((_, present))) if !ours(present) => plan.conflicts.push(conflict(
+                service,
+                key,
+                "a route that was written by hand has this origin and stays; remove it with `roo route rm` if the \
+                 label shall decide",
+            )),
+            // Perhaps a newer node understands it.
+            Some(Err(_)) => plan.conflicts.push(conflict(
+                service,
+                key,
+                "there is a route with this origin that this node does not understand; it stays as it is",
+            )),
+            Some(Ok((_, present))) if present == route => {}
+            _ => plan.changes.push(Change::Put {
+                key: key.clone(),
+                value: value.clone(),
+                seen: stored.map(|stored| stored.revision),
+            }),
+        }
+    }
+    for (key, stored) in current {
+        let gone = matches!(&stored.parsed, Ok((_, route)) if ours(route)) && !desired.contains_key(key);
+        if gone {
+            plan.changes.push(Change::Delete { key: key.clone(), seen: stored.revision });
+        }
+    }
+    plan
+}
+
+fn conflict(service: &str, key: &Key, message: &str) -> Conflict {
+    let origin = key.as_str().strip_prefix(keys::ROUTE_PREFIX).unwrap_or(key.as_str());
+    Conflict { service: service.to_owned(), origin: origin.to_owned(), message: message.to_owned() }
+}
+
+fn ours(route: &Route) -> bool {
+    route.source.as_deref().is_some_and(|source| source.starts_with(SOURCE_PREFIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::routes::Stored;
+    use roo_docker::{LabelRoute, Service, State};
+
+    fn snapshot(routes: &[(&str, &str)]) -> Snapshot {
+        let label = |(host, destination): &(&str, &str)| LabelRoute {
+            host: (*host).to_owned(),
+            port: None,
+            scheme: "https".to_owned(),
+            destination: (*destination).to_owned(),
+        };
+        let service =
+            Service { id: "1".to_owned(), name: "shop_web".to_owned(), routes: routes.iter().map(label).collect() };
+        Snapshot { state: State::Watching, services: vec![service], problems: Vec::new(), synced_at: None }
+    }
+
+    fn stored(routes: &[(&str, &str)]) -> Routes {
+        routes
+            .iter()
+            .map(|(origin, value)| {
+                let origin: Origin = origin.parse().expect("an origin");
+                let route = Route::parse(value.as_bytes()).expect("a route");
+                (keys::route(&origin), Stored { revision: Revision(7), served: None, parsed: Ok((origin, route)) })
+            })
+            .collect()
+    }
+
+    const OURS: &str = r#"{"to":["http://shop_web:80"],"source":"docker:shop_web"}"#;
+
+    #[test]
+    fn a_new_label_is_written_and_a_lasting_one_is_left_alone() {
+        let labels = snapshot(&[("a.example", "http://shop_web:80")]);
+        let plan_new = plan(&labels, &Routes::new());
+        assert!(matches!(plan_new.changes.as_slice(), [Change::Put { seen: None, .. }]), "{plan_new:?}");
+        assert_eq!(plan(&labels, &stored(&[("a.example:https", OURS)])), Plan::default());
+    }
+
+    #[test]
+    fn a_changed_label_replaces_and_a_gone_one_removes() {
+        let current = stored(&[("a.example:https", OURS), ("b.example:https", OURS)]);
+        let changes = plan(&snapshot(&[("a.example", "http://shop_web:81")]), &current).changes;
+        assert!(
+            matches!(
+                changes.as_slice(),
+                [Change::Put { seen: Some(Revision(7)), .. }, Change::Delete { seen: Revision(7), .. }]
+            ),
+            "{changes:?}"
+        );
+    }
+
+    #[test]
+    fn a_route_that_is_not_understood_stays_and_is_reported() {
+        let mut current = stored(&[("a.example:https", OURS)]);
+        for route in current.values_mut() {
+            route.parsed = Err("unknown field".to_owned());
+        }
+        let plan = plan(&snapshot(&[("a.example", "http://shop_web:80")]), &current);
+        assert_eq!((plan.changes.len(), plan.conflicts.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_route_by_hand_stays_and_is_reported() {
+        let current = stored(&[("a.example:https", "http://10.0.0.1:1"), ("b.example:https", "http://10.0.0.1:1")]);
+        let plan = plan(&snapshot(&[("a.example", "http://shop_web:80")]), &current);
+        assert_eq!(plan.changes, Vec::new());
+        assert_eq!(plan.conflicts.len(), 1);
+    }
+}
