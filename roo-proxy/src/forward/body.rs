@@ -22,7 +22,7 @@ pub(crate) struct RequestBody {
 
 /// How far a request body is, for whoever waits for the response.
 pub(crate) struct Progress {
-    /// When the last frame passed, or the request began.
+    /// When the last frame passed, or the request went out.
     at: Cell<Instant>,
     /// Whether the upstream asked for more and the client has not sent it.
     starved: Cell<bool>,
@@ -51,6 +51,11 @@ impl Progress {
 
     pub(crate) fn at(&self) -> Instant {
         self.at.get()
+    }
+
+    /// The request goes out now: what was spent on finding a connection does not count.
+    pub(crate) fn begin(&self, now: Instant) {
+        self.at.set(now);
     }
 
     pub(crate) fn is_starved(&self) -> bool {

@@ -48,15 +48,17 @@ pub(crate) async fn send(
     };
     let mut request = request;
     let mut last = Failure::NoUpstream;
-    for candidate in &candidates {
+    for (index, candidate) in candidates.iter().enumerate() {
+        if index > 0 {
+            entry.measures().retries.increment(1);
+        }
         aim(&mut request, &candidate.upstream, path)?;
-        match sending.attempt(candidate, request).await {
+        match sending.attempt(candidate, candidates.len() - index, request).await {
             Ok((response, connection)) => {
                 return Ok((response, Lease::new(connection, client.worker.pool.clone())));
             }
             Err(Missed::Unsent { request: unsent, failure }) => {
                 sending.tell(Some(&candidate.upstream), failure);
-                entry.measures().retries.increment(1);
                 request = *unsent;
                 last = failure;
             }
@@ -80,6 +82,7 @@ enum Missed {
 struct Sending<'a> {
     client: &'a Rc<Client>,
     entry: &'a Entry,
+    /// The end of all tries to connect together.
     connect_by: Instant,
     response_timeout: Duration,
     /// A request that was written and lost is repeated once.
@@ -99,10 +102,12 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// One address: its pooled connections first, then a new one.
+    /// One address: its pooled connections first, then a new one. `left` counts the addresses that
+    /// may still be tried, this one included.
     async fn attempt(
         &mut self,
         candidate: &Candidate,
+        left: usize,
         request: Outgoing,
     ) -> Result<(Response<Incoming>, Connection), Missed> {
         let worker = &self.client.worker;
@@ -118,7 +123,8 @@ impl<'a> Sending<'a> {
                 done => return done,
             }
         }
-        match connect::connect(worker, &candidate.upstream, candidate.address, self.connect_by).await {
+        let deadline = share(Instant::now(), self.connect_by, left);
+        match connect::connect(worker, &candidate.upstream, candidate.address, deadline).await {
             Ok(connection) => self.exchange(connection, request, false).await,
             Err(fault) => Err(self.not_connected(candidate, request, &fault)),
         }
@@ -130,11 +136,8 @@ impl<'a> Sending<'a> {
             %fault, "upstream connection failed"
         );
         self.client.worker.avoided.add(candidate.address, Instant::now());
-        let failure = fault.failure();
-        match fault {
-            ConnectError::Refused(_) => Missed::Unsent { request: Box::new(request), failure },
-            ConnectError::Tls(_) | ConnectError::Timeout => Missed::Over { failure },
-        }
+        // Whatever the fault: nothing of the request was sent.
+        Missed::Unsent { request: Box::new(request), failure: fault.failure() }
     }
 
     /// One request on one connection.
@@ -147,6 +150,7 @@ impl<'a> Sending<'a> {
         let copy = (reused && self.may_repeat).then(|| repeatable(&request)).flatten();
         let progress = request.body().progress();
         let began = Instant::now();
+        progress.begin(began);
         let sent = connection.sender.try_send_request(request);
         match head(sent, &progress, self.response_timeout).await {
             Head::Response(response) => {
@@ -212,6 +216,13 @@ where
     }
 }
 
+/// When a try to connect ends: an even part of the time that is left, so that an address that says
+/// nothing leaves enough to those after it. The last of them has all the rest.
+fn share(now: Instant, connect_by: Instant, left: usize) -> Instant {
+    let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+    now + connect_by.saturating_duration_since(now) / left
+}
+
 /// Sets what depends on the destination.
 fn aim(request: &mut Outgoing, upstream: &Upstream, path: &PathAndQuery) -> Result<(), Failure> {
     let prefix = upstream.destination.path.as_str();
@@ -252,4 +263,19 @@ fn io_fault(fault: &hyper::Error) -> bool {
 /// Whose fault a lost exchange is: the client's if its body broke off, the upstream's otherwise.
 fn blame(fault: &hyper::Error) -> Failure {
     if fault.is_user() { Failure::BadRequest { why: "the request body broke off" } } else { Failure::Reset }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_share_the_time_evenly() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        assert_eq!(share(now, after(6), 3), after(2));
+        assert_eq!(share(after(2), after(6), 2), after(4));
+        assert_eq!(share(after(2), after(6), 1), after(6));
+        assert_eq!(share(after(7), after(6), 2), after(7));
+    }
 }

@@ -104,6 +104,75 @@ async fn tls_to_nobody_who_speaks_it_is_502() {
     assert_eq!((status(&response), field(&response, "roo-error")), (502, Some("upstream-tls")));
 }
 
+/// Accepts connections and never says a word.
+async fn mute() -> Upstream {
+    Upstream::listen(|socket| async move {
+        let _socket = socket;
+        std::future::pending().await
+    })
+    .await
+}
+
+/// A route to these destinations, with any certificate and a short wait for connections.
+fn hasty_route(to: &[String], more: serde_json::Value) -> String {
+    let mut route = serde_json::json!({ "to": to, "connect_timeout": "4s", "tls": { "insecure": true } });
+    route.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    route.to_string()
+}
+
+#[tokio::test]
+async fn a_destination_that_never_connects_leaves_time_for_the_next() {
+    let mut bench = Bench::start();
+    let (dead, alive) = (mute().await, Upstream::echo("alive").await);
+    // The wait for the answer is shorter than the wait for the dead: they are not the same wait.
+    let more = serde_json::json!({ "response_timeout": "1900ms" });
+    let to = [format!("https://{}", dead.address), alive.url()];
+    bench.routes(&[("shop.test:http", hasty_route(&to, more))]);
+    for body in ["", "hello"] {
+        let length = body.len();
+        let post = format!(
+            "POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        let response = raw(bench.http, &post).await;
+        assert_eq!((status(&response), field(&response, "x-upstream")), (200, Some("alive")));
+        assert!(response.contains(&format!(r#""body":"{body}""#)), "{response}");
+    }
+    assert_eq!(dead.connections(), 1);
+    assert_eq!(failed(&mut bench).await, ("upstream-timeout", "shop.test:http".into()));
+}
+
+#[tokio::test]
+async fn a_destination_without_tls_yields_to_the_next() {
+    let mut bench = Bench::start();
+    let alive = Upstream::echo("alive").await;
+    let plain = Upstream::listen(|mut socket| async move {
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut socket, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    })
+    .await;
+    let to = [format!("https://{}", plain.address), alive.url()];
+    bench.routes(&[("shop.test:http", hasty_route(&to, serde_json::json!({})))]);
+    for _ in 0..4 {
+        assert_eq!(status(&get(bench.http, "shop.test").await), 200);
+    }
+    assert_eq!(failed(&mut bench).await.0, "upstream-tls");
+}
+
+#[tokio::test]
+async fn the_last_of_several_failures_is_the_answer() {
+    let bench = Bench::start();
+    let (refusing, dead) = (format!("http://{}", nobody().await), mute().await);
+    let silent = format!("https://{}", dead.address);
+    let more = serde_json::json!({ "connect_timeout": "200ms" });
+    bench.routes(&[
+        ("a.test:http", hasty_route(&[refusing.clone(), silent.clone()], more.clone())),
+        ("b.test:http", hasty_route(&[silent], more)),
+    ]);
+    for host in ["a.test", "b.test"] {
+        let response = get(bench.http, host).await;
+        assert_eq!((status(&response), field(&response, "roo-error")), (504, Some("upstream-timeout")), "{host}");
+    }
+}
+
 /// The first connection answers one request and closes when it has read the second; later ones answer.
 async fn stale() -> (Upstream, Arc<AtomicUsize>) {
     let requests = Arc::new(AtomicUsize::new(0));
