@@ -13,9 +13,10 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::config::Process;
 
 /// What every verb that talks to a node takes.
@@ -65,6 +66,22 @@ impl ClientArgs {
         serde_json::from_slice(&body).map_err(|error| {
             Failure::Failed(format!("the answer to {path} is no JSON that this version knows: {error}"))
         })
+    }
+
+    /// Asks for a list of objects and prints it: as JSON, or as a table of some of their fields.
+    pub(super) async fn list(&self, path: &str, columns: &[(&str, &str)]) -> Result<(), Failure> {
+        let list: Value = self.json(path).await?;
+        if self.json {
+            output::json(&list);
+            return Ok(());
+        }
+        let cells = |object: &Value| {
+            columns.iter().map(|(_, field)| object.get(field).map(output::cell).unwrap_or_default()).collect()
+        };
+        let rows: Vec<Vec<String>> = list.as_array().into_iter().flatten().map(cells).collect();
+        let head: Vec<&str> = columns.iter().map(|(head, _)| *head).collect();
+        output::table(&head, &rows);
+        Ok(())
     }
 
     /// Sends a request and collects the answer. Any status but success is a failure, with the node's own words.
@@ -134,7 +151,7 @@ impl ClientArgs {
 async fn refusal(response: Response<Incoming>) -> Failure {
     let status = response.status();
     let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
+    let said = serde_json::from_slice::<Value>(&body).ok();
     let part = |name: &str| said.as_ref().and_then(|value| value.get(name)).and_then(|value| value.as_str());
     let text = match (part("error"), part("hint")) {
         (Some(error), Some(hint)) => format!("{error}\n{hint}"),

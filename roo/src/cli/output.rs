@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
 /// Prints rows under a head, columns aligned. Control characters in cells are shown escaped.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) {
     print!("{}", render(head, rows));
@@ -27,13 +29,23 @@ fn render(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// A JSON value as a cell; the items of a list side by side.
+pub(super) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
 /// `text` with control characters escaped, so that stored data can't steer the terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// Prints a JSON value.
-pub(super) fn json(value: &serde_json::Value) {
+pub(super) fn json(value: &Value) {
     println!("{value:#}");
 }
 

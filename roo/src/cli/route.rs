@@ -4,10 +4,9 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
 use roo_proxy::Origin;
-use serde_json::Value;
 
 use super::client::{ClientArgs, escape};
-use super::{Failure, kv, output};
+use super::{Failure, kv};
 
 #[derive(Debug, Args)]
 pub(super) struct Noun {
@@ -38,7 +37,10 @@ enum Verb {
 
 pub(super) async fn run(noun: &Noun) -> Result<(), Failure> {
     match &noun.verb {
-        Verb::Ls => ls(&noun.client).await,
+        Verb::Ls => {
+            let columns = [("ORIGIN", "origin"), ("TO", "to"), ("SOURCE", "source"), ("ERROR", "error")];
+            noun.client.list("/roo/v1/routes", &columns).await
+        }
         Verb::Add { origin, to } => {
             let value = match to.as_slice() {
                 [one] => one.clone(),
@@ -48,27 +50,6 @@ pub(super) async fn run(noun: &Noun) -> Result<(), Failure> {
         }
         Verb::Rm { origin } => write(&noun.client, Method::DELETE, origin, Bytes::new()).await,
     }
-}
-
-async fn ls(client: &ClientArgs) -> Result<(), Failure> {
-    let routes: Value = client.json("/roo/v1/routes").await?;
-    if client.json {
-        output::json(&routes);
-        return Ok(());
-    }
-    let text = |route: &Value, name: &str| route.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let rows: Vec<Vec<String>> = routes
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|route| {
-            let to = route.get("to").and_then(Value::as_array).into_iter().flatten();
-            let to = to.filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
-            vec![text(route, "origin"), to, text(route, "source"), text(route, "error")]
-        })
-        .collect();
-    output::table(&["ORIGIN", "TO", "SOURCE", "ERROR"], &rows);
-    Ok(())
 }
 
 async fn write(client: &ClientArgs, method: Method, origin: &str, body: Bytes) -> Result<(), Failure> {
