@@ -19,8 +19,12 @@ use crate::table::RouteTable;
 pub struct Control(pub(crate) Arc<Shared>);
 
 impl Control {
-    /// Swaps the routes; the next request sees them.
+    /// Swaps the routes; the next request sees them. A route that is the same as before, under the same
+    /// origin, goes on where it was: its rotation does not start anew.
     pub fn set_routes(&self, routes: RouteTable) {
+        // Of two calls at the same time one may not see the other's table: that costs rotations their
+        // place, nothing else.
+        let routes = routes.renew(&self.0.routes.load());
         self.0.routes.store(Arc::new(routes));
     }
 

@@ -2,7 +2,7 @@
 //! methods, protocol versions, status codes.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,9 +120,9 @@ impl Measures {
         self.handshakes[result as usize].increment(1);
     }
 
-    /// Forgets the handles of routes that may be gone; the next request registers its own anew.
-    pub(crate) fn forget_routes(&self) {
-        self.requests.borrow_mut().clear();
+    /// Forgets the handles of all routes but those with these ids.
+    pub(crate) fn keep_routes(&self, ids: &HashSet<u64>) {
+        self.requests.borrow_mut().retain(|key, _| key.entry == 0 || ids.contains(&key.entry));
     }
 }
 

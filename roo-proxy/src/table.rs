@@ -1,6 +1,6 @@
 //! The route snapshot: from host, port and scheme to a route, by hash alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -82,6 +82,20 @@ impl RouteTable {
         table
     }
 
+    /// Takes over from `previous` what requests have made of each route that is the same in both: its
+    /// turn in the rotation, its metric handles, its waiting handshakes.
+    pub(crate) fn renew(mut self, previous: &RouteTable) -> RouteTable {
+        renew_hosts(&mut self.exact, &previous.exact);
+        renew_hosts(&mut self.wildcard, &previous.wildcard);
+        self
+    }
+
+    /// The ids of all entries.
+    pub(crate) fn ids(&self) -> HashSet<u64> {
+        let hosts = self.exact.values().chain(self.wildcard.values());
+        hosts.flat_map(|routes| routes.http.entries().chain(routes.https.entries())).map(|entry| entry.id).collect()
+    }
+
     /// How many origins have a route.
     pub fn len(&self) -> usize {
         self.len
@@ -153,6 +167,15 @@ impl fmt::Debug for RouteTable {
     }
 }
 
+fn renew_hosts(hosts: &mut HashMap<HostName, HostRoutes>, previous: &HashMap<HostName, HostRoutes>) {
+    for (name, routes) in hosts {
+        if let Some(previous) = previous.get(name) {
+            routes.http.renew(&previous.http);
+            routes.https.renew(&previous.https);
+        }
+    }
+}
+
 impl HostRoutes {
     fn scheme(&self, scheme: Scheme) -> &PortRoutes {
         match scheme {
@@ -172,6 +195,21 @@ impl PortRoutes {
         exact.map(|(_, entry)| entry).or(self.any.as_ref())
     }
 
+    fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.any.iter().chain(self.ports.iter().map(|(_, entry)| entry))
+    }
+
+    fn renew(&mut self, previous: &PortRoutes) {
+        if let (Some(entry), Some(old)) = (&mut self.any, &previous.any) {
+            renew_entry(entry, old);
+        }
+        for (port, entry) in &mut self.ports {
+            if let Some((_, old)) = previous.ports.iter().find(|(own, _)| own == port) {
+                renew_entry(entry, old);
+            }
+        }
+    }
+
     /// Whether the port had no route before.
     fn insert(&mut self, port: Option<u16>, entry: Arc<Entry>) -> bool {
         let Some(port) = port else {
@@ -182,6 +220,13 @@ impl PortRoutes {
         let new = self.ports.len() == before;
         self.ports.push((port, entry));
         new
+    }
+}
+
+/// Puts the old entry in the place of one that is made from the same origin and route.
+fn renew_entry(entry: &mut Arc<Entry>, old: &Arc<Entry>) {
+    if entry.origin == old.origin && entry.route == old.route {
+        entry.clone_from(old);
     }
 }
 
@@ -231,6 +276,44 @@ mod tests {
             ("a.example:1:https", "http://b"),
         ]);
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn equal_routes_keep_their_entries() {
+        let before = table(&[
+            ("a.example:https", "http://a"),
+            ("a.example:http", "http://a"),
+            ("a.example:8443:https", "http://a"),
+            ("*.example:https", "http://a"),
+            ("gone.example:https", "http://a"),
+        ]);
+        let after = table(&[
+            ("a.example:https", "http://a"),
+            ("a.example:http", "http://b"),
+            ("a.example:8443:https", "http://a"),
+            ("*.example:https", "http://a"),
+            ("new.example:https", "http://a"),
+        ])
+        .renew(&before);
+        let id = |table: &RouteTable, host: &str, port, scheme| {
+            table.find(&host.parse().unwrap(), port, scheme).map(|entry| entry.id).unwrap()
+        };
+        for (host, port, scheme, is_kept) in [
+            ("a.example", None, Scheme::Https, true),
+            ("a.example", None, Scheme::Http, false),
+            ("a.example", Some(8443), Scheme::Https, true),
+            ("b.example", None, Scheme::Https, true),
+            ("new.example", None, Scheme::Https, false),
+        ] {
+            assert_eq!(id(&before, host, port, scheme) == id(&after, host, port, scheme), is_kept, "{host}");
+        }
+        assert_eq!(
+            after.find(&"a.example".parse().unwrap(), None, Scheme::Http).unwrap().route,
+            "http://b".parse().unwrap()
+        );
+        assert_eq!((after.len(), after.ids().len()), (5, 5));
+        assert_eq!(after.ids().intersection(&before.ids()).count(), 3);
+        assert_ne!(after.generation(), before.generation());
     }
 
     #[test]

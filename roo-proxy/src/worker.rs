@@ -163,10 +163,10 @@ async fn sweep(worker: Rc<Worker>) {
         worker.pool.sweep(timeouts.idle_upstream);
         worker.avoided.sweep(Instant::now());
         worker.names.sweep();
-        let current = worker.shared.routes.load().generation();
-        if current != generation {
-            generation = current;
-            worker.measures.forget_routes();
+        let routes = worker.shared.routes.load();
+        if routes.generation() != generation {
+            generation = routes.generation();
+            worker.measures.keep_routes(&routes.ids());
         }
     }
 }

@@ -140,6 +140,19 @@ async fn destinations_take_turns() {
 }
 
 #[tokio::test]
+async fn turns_go_on_across_a_change_of_other_routes() {
+    let bench = Bench::start();
+    let upstreams = [Upstream::echo("a").await, Upstream::echo("b").await, Upstream::echo("c").await];
+    let route = serde_json::json!({ "to": upstreams.each_ref().map(Upstream::url) }).to_string();
+    let mut names = Vec::new();
+    for other in ["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3", "http://127.0.0.1:4"] {
+        bench.routes(&[("shop.test:http", route.as_str()), ("other.test:http", other)]);
+        names.push(field(&get(bench.http, "shop.test").await, "x-upstream").unwrap().to_owned());
+    }
+    assert_eq!(names, ["a", "b", "c", "a"]);
+}
+
+#[tokio::test]
 async fn a_refused_connection_tries_the_next_destination() {
     let (bench, upstream) = (Bench::start(), Upstream::echo("a").await);
     let dead = nobody().await;
