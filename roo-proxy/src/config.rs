@@ -47,6 +47,7 @@ pub struct Limits {
     /// Requests at the same time on one HTTP/2 connection. Default 128.
     pub streams: u32,
     /// Handshakes that wait for a certificate at the same time. Default 1,024; one more is ended.
+    /// One route has at most 64 of them.
     pub certificate_waiters: usize,
     /// Idle upstream connections kept per worker and upstream address. Default 64.
     pub idle_upstream_connections: usize,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::metric::RouteMeasures;
@@ -29,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) origin: Arc<str>,
     pub(crate) route: Route,
     pub(crate) upstreams: Upstreams,
+    /// Handshakes that wait for a certificate. Among the ports of one name, one entry counts for all.
+    pub(crate) waiters: AtomicUsize,
     measures: OnceLock<RouteMeasures>,
 }
 
@@ -40,6 +42,7 @@ impl Entry {
             origin: origin.to_string().into(),
             upstreams: Upstreams::new(&route),
             route,
+            waiters: AtomicUsize::new(0),
             measures: OnceLock::new(),
         }
     }
@@ -130,7 +133,12 @@ impl RouteTable {
 
     /// Whether any port of `host` has a route for `scheme`.
     pub(crate) fn serves(&self, host: &HostName, scheme: Scheme) -> bool {
-        self.for_host(host).any(|routes| !routes.scheme(scheme).is_empty())
+        self.entry_of(host, scheme).is_some()
+    }
+
+    /// The entry that stands for all ports of `host`: that of the exact name before that of the wildcard.
+    pub(crate) fn entry_of(&self, host: &HostName, scheme: Scheme) -> Option<&Arc<Entry>> {
+        self.for_host(host).find_map(|routes| routes.scheme(scheme).entries().next())
     }
 
     fn for_host(&self, host: &HostName) -> impl Iterator<Item = &HostRoutes> {

@@ -19,6 +19,7 @@ use crate::metric::Handshake;
 use crate::name::{self, HostName};
 use crate::origin::Scheme;
 use crate::stream::Stream;
+use crate::table::Entry;
 use crate::worker::Worker;
 
 /// A connection whose handshake is done.
@@ -65,11 +66,11 @@ pub(crate) async fn accept(worker: &Rc<Worker>, stream: Stream) -> Result<Accept
         .await
         .map_err(|_| Handshake::Timeout)?
         .map_err(|_| Handshake::Failed)?;
-    let Some(name) = routed_name(worker, &start) else {
+    let Some((name, entry)) = routed_name(worker, &start) else {
         refuse(start.io).await;
         return Err(Handshake::UnknownName);
     };
-    let Some(served) = certificate(worker, &name).await else {
+    let Some(served) = certificate(worker, &name, &entry).await else {
         refuse(start.io).await;
         return Err(Handshake::NoCertificate);
     };
@@ -81,11 +82,12 @@ pub(crate) async fn accept(worker: &Rc<Worker>, stream: Stream) -> Result<Accept
     Ok(Accepted { stream, name, served, is_http2 })
 }
 
-/// The name asked for, if it has a route over TLS.
-fn routed_name(worker: &Worker, start: &StartHandshake<Stream>) -> Option<HostName> {
+/// The name asked for and its route, if it has one over TLS.
+fn routed_name(worker: &Worker, start: &StartHandshake<Stream>) -> Option<(HostName, Arc<Entry>)> {
     let hello = start.client_hello();
     let name = HostName::parse(hello.server_name()?).ok()?;
-    worker.shared.routes.load().serves(&name, Scheme::Https).then_some(name)
+    let entry = worker.shared.routes.load().entry_of(&name, Scheme::Https)?.clone();
+    Some((name, entry))
 }
 
 /// Ends a handshake with the alert `unrecognized_name` (RFC 6066 §3). It goes out in the clear, before
@@ -102,7 +104,7 @@ async fn refuse(mut stream: Stream) {
 }
 
 /// The certificate for a name, waited for if it is still to be ordered.
-async fn certificate(worker: &Worker, name: &HostName) -> Option<Arc<Served>> {
+async fn certificate(worker: &Worker, name: &HostName, entry: &Entry) -> Option<Arc<Served>> {
     let shared = &worker.shared;
     let current = || shared.certificates.load().find(name).cloned();
     if let Some(served) = current() {
@@ -111,7 +113,9 @@ async fn certificate(worker: &Worker, name: &HostName) -> Option<Arc<Served>> {
     // From before the second look, so that no snapshot slips through between look and wait.
     let mut changed = shared.certificates_changed.subscribe();
     shared.events.tell(Event::CertificateWanted { name: name.clone() });
-    let _waiter = Waiter::admit(&shared.counts.certificate_waiters, shared.config.limits.certificate_waiters)?;
+    // The route's own places first: names made up below one wildcard must not take those of all.
+    let _of_route = Waiter::admit(&entry.waiters, WAITERS_PER_ROUTE)?;
+    let _of_all = Waiter::admit(&shared.counts.certificate_waiters, shared.config.limits.certificate_waiters)?;
     let appears = async {
         loop {
             if let Some(served) = current() {
@@ -126,7 +130,10 @@ async fn certificate(worker: &Worker, name: &HostName) -> Option<Arc<Served>> {
     }
 }
 
-/// A place among the bounded number of waiting handshakes.
+/// Handshakes that may wait for certificates of one route at the same time; one more is ended.
+const WAITERS_PER_ROUTE: usize = 64;
+
+/// A place among a bounded number of waiting handshakes.
 struct Waiter<'a>(&'a AtomicUsize);
 
 impl Waiter<'_> {

@@ -80,6 +80,35 @@ async fn the_number_of_waiters_is_bounded() {
 }
 
 #[tokio::test]
+async fn one_route_does_not_take_the_places_of_all() {
+    let bench = Bench::start();
+    bench.only_routes(&[("*.wild.test:https", "http://127.0.0.1:1"), ("shop.test:https", "http://127.0.0.1:1")]);
+    let waiting = |count| {
+        let control = bench.control.clone();
+        async move { until("the handshakes wait", || control.stats().certificate_waiters == count).await }
+    };
+    let names: Vec<String> = (0..64).map(|number| format!("x{number}.wild.test")).collect();
+    let many = futures_util::future::join_all(names.iter().map(|name| bench.tls(name, &[])));
+    let others = async {
+        waiting(64).await;
+        let one_more = bench.tls("y.wild.test", &[]).await.unwrap_err();
+        // An unrelated change of the table does not forget who waits.
+        bench.only_routes(&[("*.wild.test:https", "http://127.0.0.1:1"), ("shop.test:https", "http://127.0.0.1:2")]);
+        let still_one_more = bench.tls("z.wild.test", &[]).await.unwrap_err();
+        assert!(is_unrecognized(&one_more) && is_unrecognized(&still_one_more));
+        let arriving = async {
+            waiting(65).await;
+            bench.control.set_certificates(Certificates::new([bench.authority.issue(&["shop.test", "*.wild.test"])]));
+        };
+        let (of_other_route, ()) = tokio::join!(bench.tls("shop.test", &[]), arriving);
+        assert!(of_other_route.is_ok());
+    };
+    let (many, ()) = tokio::join!(many, others);
+    assert!(many.iter().all(Result::is_ok));
+    waiting(0).await;
+}
+
+#[tokio::test]
 async fn a_wildcard_certificate_will_do_and_an_exact_one_is_preferred() {
     let (bench, upstream) = (Bench::start(), Upstream::echo("a").await);
     bench.only_routes(&[("a.shop.test:https", upstream.url()), ("b.shop.test:https", upstream.url())]);
