@@ -194,9 +194,10 @@ impl Node {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let progress = *self.view.progress().borrow();
         let standing = self.identity.standing();
-        // A leader that a quorum has left does not step down by itself, but nothing can be written through it.
-        let forsaken = metrics.state == ServerState::Leader && !self.leads_surely();
-        let leader = metrics.current_leader.map(NodeId).filter(|_| !forsaken);
+        // A leader that a quorum has left does not step down by itself, but nothing can be written through it. And
+        // a follower forgets a lost leader only when another is elected, for which there may be too few.
+        let leads = |id: &NodeId| if *id == self.id() { self.leads_surely() } else { self.book.is_reachable(*id) };
+        let leader = metrics.current_leader.map(NodeId).filter(leads);
         let voters: std::collections::BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         let members: Vec<Member> = metrics
             .membership_config
