@@ -21,7 +21,7 @@ pub struct Config {
     /// How to find others.
     pub peers: Peers,
     /// How long to wait before founding a cluster, and how long an answer of the DNS must stay the same before it
-    /// is believed. Zero is allowed.
+    /// is believed; four times as long if it names this node alone. Zero is allowed.
     pub start_delay: Duration,
 }
 

@@ -1,10 +1,20 @@
 //! What a node does next towards a cluster, from what it saw. Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::id::{ClusterId, NodeId};
 use crate::identity::Standing;
 use crate::peer::StandingForm;
+
+/// A name that leads to this node alone must do so for this many start delays. Where nodes start together, the name
+/// has the address of the first before those of the others, and two that believed this would found two clusters.
+const ALONE_START_DELAYS: u32 = 4;
+
+/// For how long the addresses must have stayed the same to be believed; `size` is how many nodes they make.
+pub(crate) fn stability_needed(by_name: bool, size: usize, start_delay: Duration) -> Duration {
+    if by_name && size <= 1 { start_delay.saturating_mul(ALONE_START_DELAYS) } else { start_delay }
+}
 
 /// A node that answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +30,7 @@ pub(crate) struct Survey {
     pub(crate) seen: BTreeMap<NodeId, Seen>,
     /// How many nodes there are meant to be, this one included. Too high is safe, too low is not.
     pub(crate) size: usize,
-    /// The start delay has passed, and who the others are has not changed since.
+    /// Who the others are has stayed the same for as long as [`stability_needed`] says.
     pub(crate) settled: bool,
     /// For a node that promised: another node answers at the initiator's address, and has for several looks.
     pub(crate) initiator_replaced: bool,
@@ -93,6 +103,10 @@ fn founding(own: NodeId, survey: &Survey) -> Decision {
     });
     if outranked {
         return Decision::Yield;
+    }
+    // The set may have shrunk since the claim, or the process may have started anew.
+    if !survey.settled {
+        return Decision::Wait("the start delay to pass".to_owned());
     }
     let candidates = survey.seen.iter().filter(|(_, seen)| match seen.standing {
         StandingForm::Pristine => true,
@@ -187,6 +201,22 @@ mod tests {
         assert!(matches!(decide(me, &FOUNDING, &rival(6)), Decision::Wait(_)));
         let founded = survey(3, &[(6, StandingForm::Member { cluster: Y })]);
         assert_eq!(decide(me, &FOUNDING, &founded), Decision::Yield);
+    }
+
+    #[test]
+    fn a_claim_is_not_carried_out_with_addresses_that_just_changed() {
+        let shrunk = Survey { settled: false, ..survey(1, &[]) };
+        assert!(matches!(decide(NodeId(5), &FOUNDING, &shrunk), Decision::Wait(_)));
+        assert_eq!(decide(NodeId(5), &FOUNDING, &survey(1, &[])), Decision::AskGrants(vec![]));
+    }
+
+    #[test]
+    fn a_name_that_leads_to_one_node_is_believed_later() {
+        let delay = Duration::from_secs(3);
+        assert_eq!(stability_needed(true, 1, delay), delay * 4);
+        assert_eq!(stability_needed(true, 2, delay), delay);
+        assert_eq!(stability_needed(false, 1, delay), delay);
+        assert_eq!(stability_needed(true, 1, Duration::ZERO), Duration::ZERO);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
-use super::decide::{Decision, Seen, Survey, decide};
+use super::decide::{Decision, Seen, Survey, decide, stability_needed};
 use super::targets::Targets;
 use crate::config::Peers;
 use crate::id::NodeId;
@@ -33,6 +33,7 @@ const REPLACED_LOOKS: u32 = 8;
 pub(crate) struct Former {
     node: Arc<Node>,
     targets: Targets,
+    by_name: bool,
     start_delay: Duration,
     initiator_replaced: u32,
 }
@@ -41,7 +42,8 @@ impl Former {
     pub(crate) fn new(node: Arc<Node>, peers: Peers, start_delay: Duration) -> Self {
         // Whoever is alone has nobody to wait for.
         let start_delay = if peers == Peers::Alone { Duration::ZERO } else { start_delay };
-        Self { node, targets: Targets::new(peers), start_delay, initiator_replaced: 0 }
+        let by_name = matches!(peers, Peers::Dns { .. });
+        Self { node, targets: Targets::new(peers), by_name, start_delay, initiator_replaced: 0 }
     }
 
     /// Runs until the node stops.
@@ -130,10 +132,11 @@ impl Former {
             !seen.contains_key(&initiator) && greeted.iter().any(|(greeted, ..)| *greeted == address)
         });
         self.initiator_replaced = if replaced { self.initiator_replaced + 1 } else { 0 };
+        let size = size.max(1);
         Survey {
             seen,
-            size: size.max(1),
-            settled: self.targets.unchanged_for() >= self.start_delay,
+            size,
+            settled: self.targets.unchanged_for() >= stability_needed(self.by_name, size, self.start_delay),
             initiator_replaced: self.initiator_replaced >= REPLACED_LOOKS,
         }
     }
