@@ -23,6 +23,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct AddressBook {
     path: PathBuf,
     pages: Mutex<Pages>,
+    /// Held while writing to disk, which must not keep those waiting who only look.
+    saving: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -40,7 +42,7 @@ impl AddressBook {
             None
         });
         let pages = Pages { addresses: addresses.unwrap_or_default(), heard: HashMap::new() };
-        Arc::new(Self { path, pages: Mutex::new(pages) })
+        Arc::new(Self { path, pages: Mutex::new(pages), saving: Mutex::new(()) })
     }
 
     /// Where the node was last reached.
@@ -81,14 +83,36 @@ impl AddressBook {
     }
 
     fn save(&self) {
-        // Under the lock, so that an older state cannot overwrite a newer one.
-        let pages = self.lock();
-        if let Err(error) = durable::write(&self.path, VERSION, &pages.addresses) {
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        // Copied by whoever writes next, so that an older state cannot overwrite a newer one.
+        let addresses = self.lock().addresses.clone();
+        if let Err(error) = durable::write(&self.path, VERSION, &addresses) {
             tracing::warn!(path = %self.path.display(), %error, "cannot save the address book");
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn the_book_can_be_read_while_it_is_written_and_the_newest_state_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = AddressBook::load(dir.path());
+        let writing = book.saving.lock().unwrap();
+        book.learn(NodeId(1), "a:1");
+        book.learn(NodeId(1), "b:1");
+        book.heard(NodeId(1));
+        assert!(book.is_reachable(NodeId(1)));
+        assert_eq!(book.address(NodeId(1)).as_deref(), Some("b:1"));
+        drop(writing);
+        book.save();
+        assert_eq!(AddressBook::load(dir.path()).address(NodeId(1)).as_deref(), Some("b:1"));
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Identity {
     pub(crate) node: NodeId,
     path: PathBuf,
     record: Mutex<Record>,
+    /// Held while the record changes, disk included: whoever only looks need not wait for the disk.
+    changing: Mutex<()>,
     /// The cluster that was asked to take this node in: its first message makes the node a member.
     joining: Mutex<Option<ClusterId>>,
 }
@@ -69,7 +71,13 @@ impl Identity {
         };
         let path = dir.join(STANDING_FILE);
         let record: Record = durable::read(&path, VERSION).map_err(|e| unusable(&path, e))?.unwrap_or_default();
-        Ok(Arc::new(Self { node: NodeId(node), path, record: Mutex::new(record), joining: Mutex::new(None) }))
+        Ok(Arc::new(Self {
+            node: NodeId(node),
+            path,
+            record: Mutex::new(record),
+            changing: Mutex::new(()),
+            joining: Mutex::new(None),
+        }))
     }
 
     /// The present standing.
@@ -107,14 +115,11 @@ impl Identity {
     /// Begins to found a cluster, if the node is free. Blocks on the disk.
     pub(crate) fn begin_founding(&self) -> io::Result<Standing> {
         let cluster = ClusterId(random().map_err(io::Error::other)?);
-        let mut record = self.lock();
-        if record.standing == Standing::Pristine {
+        self.change_record(|record| {
             let attempt = record.attempts + 1;
             let next = Record { attempts: attempt, standing: Standing::Founding { cluster, attempt } };
-            durable::write(&self.path, VERSION, &next)?;
-            *record = next;
-        }
-        Ok(record.standing.clone())
+            (record.standing == Standing::Pristine).then_some(next)
+        })
     }
 
     /// Grants an initiator to found its cluster with this node, if the node is free; true if it is granted, now or
@@ -140,14 +145,20 @@ impl Identity {
     }
 
     fn change(&self, next: impl FnOnce(&Standing) -> Option<Standing>) -> io::Result<Standing> {
-        let mut record = self.lock();
-        if let Some(standing) = next(&record.standing) {
-            let next = Record { attempts: record.attempts, standing };
-            // On disk before anybody can see it.
-            durable::write(&self.path, VERSION, &next)?;
-            *record = next;
-        }
-        Ok(record.standing.clone())
+        self.change_record(|record| {
+            let standing = next(&record.standing)?;
+            Some(Record { attempts: record.attempts, standing })
+        })
+    }
+
+    fn change_record(&self, next: impl FnOnce(&Record) -> Option<Record>) -> io::Result<Standing> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.lock().clone();
+        let Some(next) = next(&before) else { return Ok(before.standing) };
+        // On disk before anybody can see it.
+        durable::write(&self.path, VERSION, &next)?;
+        *self.lock() = next.clone();
+        Ok(next.standing)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Record> {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -108,7 +109,7 @@ struct Opened {
 
 impl Opened {
     fn new(dir: &Path) -> Result<Self, StartError> {
-        fs::create_dir_all(dir).map_err(|e| io_fault(dir, e))?;
+        create_private(dir).map_err(|e| io_fault(dir, e))?;
         let lock = lock(dir)?;
         let identity = Identity::load_or_create(dir)?;
         let wal = dir.join("wal");
@@ -119,6 +120,18 @@ impl Opened {
         let (view, meta) = View::new(Box::new(engine)).map_err(|e| fault(dir, e))?;
         check_recoverable(dir, &log, &shelf, &meta)?;
         Ok(Self { lock, identity, log, shelf, view, meta })
+    }
+}
+
+/// Creates the data directory, for this user alone: all that is below it is then out of reach of others. One that
+/// exists stays as it is.
+fn create_private(dir: &Path) -> io::Result<()> {
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        created => created,
     }
 }
 
@@ -220,12 +233,12 @@ async fn keep_status(node: Arc<Node>) {
     let mut metrics = node.raft.metrics();
     let mut progress = node.view.progress();
     loop {
-        node.status.send_if_modified(|status| {
-            let now = node.describe(status);
-            let changed = *status != now;
-            *status = now;
-            changed
-        });
+        // Outside of the watch's lock, which everybody who asks for the status takes; nobody else writes it.
+        let before = node.status.borrow().clone();
+        let now = node.describe(&before);
+        if before != now {
+            node.status.send_replace(now);
+        }
         tokio::select! {
             // Raft's own end shows in the metrics it leaves behind.
             changed = metrics.changed() => if changed.is_err() { tokio::time::sleep(STATUS_PAUSE).await },
@@ -257,4 +270,24 @@ fn fault(path: &Path, error: io::Error) -> StartError {
 
 fn io_fault(path: &Path, source: io::Error) -> StartError {
     StartError::Io { path: PathBuf::from(path), source }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_new_data_directory_is_for_this_user_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let mode = |dir: &Path| fs::metadata(dir).unwrap().permissions().mode() & 0o777;
+        let new = parent.path().join("a/b");
+        create_private(&new).unwrap();
+        assert_eq!(mode(&new), 0o700);
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o750)).unwrap();
+        create_private(&new).unwrap();
+        assert_eq!(mode(&new), 0o750);
+    }
 }
