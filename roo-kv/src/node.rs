@@ -144,9 +144,20 @@ impl Node {
         if self.leading().is_none() {
             return Proposed::NotLeader;
         }
+        let ending = match request.command {
+            Command::LeaseRevoke { id } | Command::LeaseExpire { id } => Some(id),
+            _ => None,
+        };
         let proposed = self.batcher.propose(request).await;
-        if let Proposed::Done(Reply::LeaseGranted { id, ttl_ms }) = &proposed {
-            self.leases.granted(*id, Duration::from_millis(*ttl_ms), Instant::now());
+        match (&proposed, ending) {
+            (Proposed::Done(Reply::LeaseGranted { id, ttl_ms }), _) => {
+                self.leases.granted(*id, Duration::from_millis(*ttl_ms), Instant::now());
+            }
+            // Whoever keeps it alive from here on must hear that it is gone.
+            (Proposed::Done(Reply::LeaseEnded | Reply::LeaseNotFound { .. }), Some(id)) => {
+                self.leases.finished(id, true);
+            }
+            _ => {}
         }
         proposed
     }

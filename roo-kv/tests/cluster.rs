@@ -297,6 +297,19 @@ async fn two_clusters_never_merge() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_lease_cannot_be_kept_alive() {
+    let place = Place::new();
+    let store = place.start(listen(), Peers::Alone).await;
+    ready(&store).await;
+    let lease = store.lease_grant(Duration::from_secs(3600)).await.unwrap();
+    store.lease_keep_alive(lease).await.unwrap();
+    store.lease_revoke(lease).await.unwrap();
+    assert_eq!(store.lease_keep_alive(lease).await, Err(Error::LeaseNotFound { id: lease }));
+    assert_eq!(store.lease_revoke(lease).await, Err(Error::LeaseNotFound { id: lease }));
+    store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_is_not_kept_alive_takes_its_keys_along() {
     let place = Place::new();
     let store = place.start(listen(), Peers::Alone).await;
