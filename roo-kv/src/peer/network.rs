@@ -28,6 +28,10 @@ use crate::snapshot::SnapshotFile;
 
 const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 
+/// How long the answer to appended entries may take: it comes after the peer's fsync. openraft grants the heartbeat's
+/// interval, which a slow disk exceeds, and a stream torn down for that has to be opened and filled anew.
+const APPEND_PATIENCE: Duration = Duration::from_millis(1500);
+
 /// Makes a [`Target`] for each node that openraft talks to.
 pub(crate) struct Network {
     pub(crate) links: Arc<Links>,
@@ -51,8 +55,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    async fn ask(&self, ask: Ask, action: RPCTypes, option: &RPCOption) -> Result<Answer, RPCError<Types>> {
-        let asked = self.links.ask(self.node, Some(&self.hint), ask, option.soft_ttl()).await;
+    async fn ask(&self, ask: Ask, action: RPCTypes, patience: Duration) -> Result<Answer, RPCError<Types>> {
+        let asked = self.links.ask(self.node, Some(&self.hint), ask, patience).await;
         asked.map_err(|error| self.fault(error, action))
     }
 
@@ -80,7 +84,7 @@ impl Target {
             last: rpc.last_log_id.as_ref().map(LogIdForm::from),
             transfer: rpc.leadership_transfer,
         };
-        match self.ask(wrap(ask), RPCTypes::Vote, option).await? {
+        match self.ask(wrap(ask), RPCTypes::Vote, option.soft_ttl()).await? {
             Answer::Vote { vote, granted, last } => {
                 Ok(VoteResponse::new(Vote::from(vote), last.map(LogId::from), granted))
             }
@@ -95,9 +99,9 @@ impl RaftNetworkV2<Types> for Target {
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<Types>,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        match self.ask(Ask::Append(append_form(rpc)), RPCTypes::AppendEntries, &option).await? {
+        match self.ask(Ask::Append(append_form(rpc)), RPCTypes::AppendEntries, APPEND_PATIENCE).await? {
             Answer::Append(answer) => Ok(match answer {
                 AppendAnswer::Success => AppendEntriesResponse::Success,
                 AppendAnswer::Partial(last) => AppendEntriesResponse::PartialSuccess(last.map(LogId::from)),
@@ -124,14 +128,14 @@ impl RaftNetworkV2<Types> for Target {
                 sent.fetch_add(1, Ordering::Relaxed);
                 Ok(framed(&encode(&append_form(rpc))?))
             });
-            let patience = option.soft_ttl();
-            let body = self.links.open_stream(self.node, Some(&self.hint), "/append", frames, patience).await;
+            let opening = option.soft_ttl();
+            let body = self.links.open_stream(self.node, Some(&self.hint), "/append", frames, opening).await;
             let body = body.map_err(|error| self.fault(error, RPCTypes::AppendEntries))?;
             let state = Some((Box::pin(messages(body)), waiting));
             let target = &*self;
             let answers = stream::unfold(state, move |state| async move {
                 let (mut answers, waiting) = state?;
-                match next_answer(&mut answers, &waiting, patience).await {
+                match next_answer(&mut answers, &waiting, APPEND_PATIENCE).await {
                     Ok(Some(answer)) => {
                         waiting.fetch_sub(1, Ordering::Relaxed);
                         let answer = stream_result(answer);
@@ -187,7 +191,7 @@ impl RaftNetworkV2<Types> for Target {
             to: *req.to_node_id(),
             last: req.last_log_id().map(LogIdForm::from),
         };
-        match self.ask(ask, RPCTypes::TransferLeader, &option).await? {
+        match self.ask(ask, RPCTypes::TransferLeader, option.soft_ttl()).await? {
             Answer::Transfer(TransferAnswer::Accepted) => Ok(Ok(())),
             Answer::Transfer(TransferAnswer::VoteChanged { expected, actual }) => {
                 Ok(Err(TransferLeaderError::VoteChanged { expected: expected.into(), actual: actual.into() }))

@@ -93,10 +93,12 @@ impl RaftStateMachine<Types> for Machine {
         Ok((self.meta.applied.map(LogId::from), membership))
     }
 
-    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
     where
         Strm: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
     {
+        // It is asked again after its end, when the last batch was applied.
+        let mut entries = entries.fuse();
         let mut batch: Vec<Work> = Vec::new();
         loop {
             // What is ready goes into one batch; nobody waits for a batch to fill.

@@ -1,4 +1,6 @@
-//! The consensus engine: the only folder that implements openraft's traits.
+//! The consensus engine: openraft's types as Roo sets them up, and its storage. `peer/network.rs` is its network; beyond
+//! these, openraft is named where the engine is set up, asked or told something (start, node, reader, writer, handler,
+//! controller, store).
 
 mod form;
 mod log_store;
