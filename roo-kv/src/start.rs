@@ -36,8 +36,8 @@ use crate::writer::{Batcher, Sequencer};
 const LOCK_FILE: &str = "lock";
 
 /// Failover in well under two seconds, and yet no election because a busy machine was late.
-const HEARTBEAT_MS: u64 = 150;
-const ELECTION_MS: std::ops::Range<u64> = 450..900;
+const HEARTBEAT_MS: u64 = 100;
+const ELECTION_MS: std::ops::Range<u64> = 300..600;
 
 const SNAPSHOT_EVERY: u64 = 20_000;
 

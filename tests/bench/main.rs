@@ -1,12 +1,14 @@
-//! Roo beside its peers, measured in one run: `cargo bench -p roo-tests --bench peers -- [proxy|store] [--rounds N]
-//! [--quick]`, or all of it by `make bench`.
+//! Roo beside its peers, measured in one run: `cargo bench -p roo-tests --bench peers -- [proxy|store|cluster]
+//! [--rounds N] [--quick]`, or all of it by `make bench`.
 //!
-//! The proxy half compares CPU time per request with nginx and HAProxy, the store half writes and reads with etcd.
+//! The proxy half compares CPU time per request with nginx and HAProxy, the store half writes and reads with etcd; the
+//! cluster part tells how long a route and the loss of a leader take.
 //! Everything runs on loopback, rounds of the programs alternate, and what is printed is a section for
 //! BENCHMARKS.md. `ROO_BIN` names the binary; without it the release build of this workspace is used.
 
 mod certificate;
 mod client;
+mod cluster;
 mod cpu;
 mod etcd;
 mod haproxy;
@@ -75,6 +77,9 @@ async fn run(options: &Options) -> Result<String> {
     }
     if options.store {
         report += &store::run(options).await.context("the store half")?;
+    }
+    if options.cluster {
+        report += &cluster::run(options).await.context("the cluster part")?;
     }
     Ok(report)
 }

@@ -2,27 +2,29 @@
 
 use std::time::Duration;
 
-/// The halves to run, and for how long.
+/// The parts to run, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     pub proxy: bool,
     pub store: bool,
+    pub cluster: bool,
     pub rounds: usize,
     /// Only shows that everything works: one short round.
     pub quick: bool,
 }
 
-const USAGE: &str = "usage: cargo bench -p roo-tests --bench peers -- [proxy|store] [--rounds N] [--quick]";
+const USAGE: &str = "usage: cargo bench -p roo-tests --bench peers -- [proxy|store|cluster] [--rounds N] [--quick]";
 
 impl Options {
     /// Parses arguments; the error tells what is wrong and the usage.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut arguments = arguments.into_iter();
-        let (mut proxy, mut store, mut rounds, mut quick) = (false, false, None, false);
+        let (mut proxy, mut store, mut cluster, mut rounds, mut quick) = (false, false, false, None, false);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "proxy" => proxy = true,
                 "store" => store = true,
+                "cluster" => cluster = true,
                 "--quick" => quick = true,
                 // cargo's own addition
                 "--bench" => {}
@@ -33,10 +35,10 @@ impl Options {
                 other => return Err(format!("unknown argument `{other}`\n{USAGE}")),
             }
         }
-        if !proxy && !store {
-            (proxy, store) = (true, true);
+        if !proxy && !store && !cluster {
+            (proxy, store, cluster) = (true, true, true);
         }
-        Ok(Self { proxy, store, rounds: rounds.unwrap_or(if quick { 1 } else { 5 }), quick })
+        Ok(Self { proxy, store, cluster, rounds: rounds.unwrap_or(if quick { 1 } else { 5 }), quick })
     }
 
     /// How long each program is loaded in one round.
@@ -46,11 +48,9 @@ impl Options {
 
     /// The command that repeats this run.
     pub fn command(&self) -> String {
-        let half = match (self.proxy, self.store) {
-            (true, false) => " proxy",
-            (false, true) => " store",
-            _ => "",
-        };
+        let parts = [(self.proxy, " proxy"), (self.store, " store"), (self.cluster, " cluster")];
+        let all = parts.iter().all(|(run, _)| *run);
+        let half: String = parts.iter().filter(|(run, _)| *run && !all).map(|(_, name)| *name).collect();
         let quick = if self.quick { " --quick" } else { "" };
         format!("cargo bench -p roo-tests --bench peers --{half} --rounds {}{quick}", self.rounds)
     }

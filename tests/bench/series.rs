@@ -23,9 +23,20 @@ impl Series {
         }
     }
 
+    /// The highest figure; NaN without any.
+    pub fn highest(&self) -> f64 {
+        self.0.iter().copied().fold(f64::NAN, f64::max)
+    }
+
     /// This over `other`, round by round.
     pub fn over(&self, other: &Self) -> Ratio {
         Ratio(Self(self.0.iter().zip(&other.0).map(|(mine, theirs)| mine / theirs).collect()))
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} (at most {:.1})", self.median(), self.highest())
     }
 }
 

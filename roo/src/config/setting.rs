@@ -61,7 +61,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .original(&["Cluster", "DNS"]),
     setting("resolver", "ADDR", "DNS server for node and upstream names [default: the system's]")
         .original(&["Cluster", "Resolver"]),
-    setting("start-delay", "TIME", "How long the set of nodes must be stable before a cluster is formed [default: 3s]")
+    setting("start-delay", "TIME", "How long the set of nodes must be stable before a cluster is formed; a name that leads to one node alone, four times as long [default: 3s]")
         .original(&["Cluster", "StartDelaySeconds"]),
     setting("secret", "TEXT", "The cluster's shared secret, 16 characters or more").secret(),
     setting("token", "TEXT", "The API's bearer token [default: derived from the secret]").secret(),
