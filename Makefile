@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := target/release/roo
 IMAGE ?= roo:latest
 
-.PHONY: build run test verify fix image swarm-test bench clean
+.PHONY: build run test soak verify fix image swarm-test bench bench-kv clean
 
 build:
 	$(CARGO) build --release --locked -p roo
@@ -14,6 +14,12 @@ run: build
 
 test:
 	misc/test.sh
+
+# The store under faults for an hour, or for ROO_SOAK_MINUTES; see tests/chaos/options.rs.
+soak: build
+	misc/install.sh test
+	ROO_SOAK_MINUTES=$${ROO_SOAK_MINUTES:-60} ROO_CHAOS_KILLS=$${ROO_CHAOS_KILLS:-1000} \
+	  $(CARGO) test --locked -p roo-tests --test chaos -- --nocapture --test-threads=1
 
 # Everything that must hold before a change lands. Changes no file; `make fix` does.
 verify:
@@ -37,6 +43,11 @@ swarm-test: image
 bench: build
 	misc/install.sh bench
 	$(CARGO) bench --locked -p roo-tests --bench peers
+
+# The store alone, beside etcd.
+bench-kv: build
+	misc/install.sh bench
+	$(CARGO) bench --locked -p roo-tests --bench peers -- store cluster scale
 
 clean:
 	$(CARGO) clean

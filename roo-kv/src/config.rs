@@ -23,6 +23,12 @@ pub struct Config {
     /// How long to wait before founding a cluster, and how long an answer of the DNS must stay the same before it
     /// is believed; four times as long if it names this node alone. Zero is allowed.
     pub start_delay: Duration,
+    /// A member that is silent for this long is removed when the others can do without it. Zero: never. Below five
+    /// seconds it has no effect, as a node counts as silent only after these.
+    pub dead_after: Duration,
+    /// Keys that whoever uses the store writes by itself and makes anew. A node alone whose store never holds any other,
+    /// and that was found by a name, may give up its cluster for another one under that name.
+    pub is_negligible: fn(&str) -> bool,
 }
 
 /// How a node finds others.

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::id::{LeaseId, Revision};
+use crate::id::{ClusterId, LeaseId, NodeId, Revision};
+use crate::key::Key;
+use crate::membership::ChangeError;
 
 /// Why a call to the store did not do what was asked.
 ///
@@ -37,7 +39,7 @@ pub enum Error {
     /// A value or transaction is larger than allowed.
     #[error("{what} has {bytes} bytes, at most {max} are allowed")]
     TooLarge {
-        /// "the value" or "the transaction".
+        /// "the value", "the transaction" or "what the transaction reads".
         what: &'static str,
         /// How large it is.
         bytes: usize,
@@ -49,6 +51,12 @@ pub enum Error {
     TooManyOps {
         /// How many there are.
         count: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// A transaction would delete more keys by prefix than allowed; nothing was deleted.
+    #[error("there are more than {max} keys under the prefixes to delete; delete them in smaller parts")]
+    TooManyDeletes {
         /// How many there may be.
         max: usize,
     },
@@ -67,6 +75,17 @@ pub enum Error {
         /// The lease asked for.
         id: LeaseId,
     },
+    /// The leader has too little room on its disk, and no other node could take over.
+    #[error(
+        "the disk of the node that leads is full; free some space below its data directory, and it goes on by itself"
+    )]
+    DiskFull,
+    /// The membership may not be changed like this.
+    #[error(transparent)]
+    Membership(#[from] ChangeError),
+    /// The cluster may not be rescued, or not here.
+    #[error(transparent)]
+    Rescue(#[from] RescueError),
     /// Too many calls are in flight on this node.
     #[error("the store is busy; try again")]
     Busy,
@@ -87,7 +106,93 @@ impl Error {
     /// [`Error::OutcomeUnknown`] is not among them: repeating it is only safe for writes that may happen twice.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::NotReady { .. } | Self::NoLeader { .. } | Self::Busy)
+        matches!(self, Self::NotReady { .. } | Self::NoLeader { .. } | Self::DiskFull | Self::Busy)
+    }
+}
+
+/// Why a node may not go on alone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RescueError {
+    /// Nothing is lost that would have to be given up.
+    #[error(
+        "{answering} of {voters} voters answer, which is a majority: there is nothing to rescue. If one was just lost, \
+         wait some seconds; if they elect no leader, look at their logs"
+    )]
+    QuorumThere {
+        /// How many there are.
+        voters: usize,
+        /// How many of them answer.
+        answering: usize,
+    },
+    /// Entries would be lost that another survivor has.
+    #[error(
+        "node {node} answers too and has stored more: its log ends at entry {index}, the one here at {own}. Rescue the \
+         cluster there, or stop that node first if it must not be used"
+    )]
+    Newer {
+        /// The other survivor.
+        node: NodeId,
+        /// The last entry there.
+        index: u64,
+        /// The last entry here.
+        own: u64,
+    },
+    /// There is no data to go on with.
+    #[error("this node belongs to no cluster, so it has nothing to rescue")]
+    NoMember,
+}
+
+/// Why a backup was not put into the cluster. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The file did not come to its end.
+    #[error("the backup was cut off on its way: {reason}")]
+    Interrupted {
+        /// What happened.
+        reason: String,
+    },
+    /// It is no backup, damaged, or of a newer format.
+    #[error("{fault}")]
+    Damaged {
+        /// A sentence that names the fault.
+        fault: String,
+    },
+    /// It has values that are of no use here.
+    #[error("{count} values of the backup were sealed with another secret, the first of them {key}")]
+    OtherSecret {
+        /// The first of them.
+        key: Key,
+        /// How many there are.
+        count: u64,
+    },
+    /// The cluster is in use.
+    #[error("a backup is only put into a cluster that holds nothing; this one holds {key}")]
+    NotEmpty {
+        /// What it holds.
+        key: Key,
+    },
+    /// Another restore took the place of this one.
+    #[error("another restore began meanwhile")]
+    Superseded,
+    /// The file could not be kept on this node.
+    #[error("the backup cannot be kept on this node: {reason}")]
+    Disk {
+        /// Why.
+        reason: String,
+    },
+    /// The store could not be written to.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<io::Error> for RestoreError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Damaged { fault: error.to_string() },
+            _ => Self::Disk { reason: error.to_string() },
+        }
     }
 }
 
@@ -125,6 +230,16 @@ pub enum StartError {
         /// The last entry that the log no longer has.
         log_starts: u64,
     },
+    /// The cluster of this node was rescued without it.
+    #[error("{}: {}", path.display(), crate::encounter::superseded(*cluster, *by))]
+    Superseded {
+        /// The data directory.
+        path: PathBuf,
+        /// What the cluster was.
+        cluster: ClusterId,
+        /// What it is now.
+        by: ClusterId,
+    },
     /// The listener cannot be used.
     #[error("cannot listen on {address}: {source}")]
     Listener {
@@ -139,6 +254,9 @@ pub enum StartError {
         /// The text given.
         address: String,
     },
+    /// The file with the secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The secret cannot be turned into a certificate authority.
     #[error("cannot prepare the cluster's certificates: {reason}")]
     Tls {

@@ -1,28 +1,28 @@
 //! What a node answers to its peers.
 
-use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, TransferLeaderError, TransferLeaderRequest,
     VoteRequest,
 };
-use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use crate::id::{ClusterId, NodeId};
 use crate::node::Node;
 use crate::peer::{
-    Answer, AppendAnswer, AppendForm, Ask, Envelope, GrantAnswer, Handler, Hello, HelloAnswer, Messages, Refusal,
-    StandingForm, StreamAnswer, TransferAnswer, VoteAsk, decode,
+    Answer, AppendAnswer, AppendForm, Ask, Envelope, GrantAnswer, Handler, Hello, HelloAnswer, LeaseAnswer, Messages,
+    Refusal, SnapshotHead, StandingForm, StreamAnswer, TransferAnswer, VoteAsk, decode,
 };
-use crate::raft::{LogId, LogIdForm, Peer, Types, Vote, VoteForm, announced};
-use crate::snapshot::SnapshotFile;
+use crate::raft::{LogId, LogIdForm, Peer, Room, Types, Vote, VoteForm, announced};
+use crate::runtime::blocking;
+use crate::snapshot::Arrival;
 
 const FORWARD_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -32,20 +32,20 @@ const APPLIED_PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// Answers for a node.
 pub(crate) struct Answering {
     node: Arc<Node>,
-    /// Other clusters that were met, each to be logged once.
-    others: Mutex<HashSet<ClusterId>>,
+    arrival: Arrival,
 }
 
 impl Answering {
     pub(crate) fn new(node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self { node, others: Mutex::default() })
+        let arrival = Arrival::new(Arc::clone(&node.shelf));
+        Arc::new(Self { node, arrival })
     }
 
     async fn answer(&self, peer: NodeId, remote: IpAddr, envelope: Envelope) -> Result<Answer, Refusal> {
         match envelope.ask {
             Ask::Hello(hello) => return Ok(self.hello(peer, remote, &hello)),
             Ask::Grant { cluster, attempt, address } => return self.grant(peer, cluster, attempt, address).await,
-            Ask::Join { node, address } => return self.join(node, address).await,
+            Ask::Join { node, address } => return self.join(envelope.cluster, node, address).await,
             _ => self.admit(envelope.cluster).await?,
         }
         let raft = &self.node.raft;
@@ -61,54 +61,56 @@ impl Answering {
                 let response = raft.handle_transfer_leader(request).await.map_err(unable)?;
                 Ok(Answer::Transfer(transfer_answer(response)))
             }
-            Ask::Propose(request) => Ok(Answer::Propose(self.node.propose_here(request).await)),
+            Ask::Propose(requests) => {
+                let proposing = requests.into_iter().map(|request| self.node.propose_here(request));
+                Ok(Answer::Propose(join_all(proposing).await))
+            }
             Ask::ReadIndex { confirm } => Ok(Answer::Read(self.node.read_index_here(confirm).await)),
-            Ask::KeepAlive { lease } => Ok(Answer::KeepAlive(self.node.keep_alive_here(lease))),
+            Ask::SnapshotOffset { id } => Ok(Answer::SnapshotOffset { offset: self.arrival.offset(&id).await }),
+            Ask::KeepAlive { lease } => Ok(Answer::Lease(self.node.lease_here(lease, true))),
+            Ask::LeaseLeft { lease } => Ok(Answer::Lease(self.node.lease_here(lease, false))),
             Ask::Applied { revision, timeout_ms } => {
                 let patience = Duration::from_millis(timeout_ms).min(APPLIED_PATIENCE_MAX);
                 let mut progress = self.node.view.progress();
                 let waiting = progress.wait_for(|progress| progress.revision >= revision);
                 Ok(Answer::Applied(tokio::time::timeout(patience, waiting).await.is_ok_and(|applied| applied.is_ok())))
             }
+            Ask::Room => Ok(Answer::Room(self.node.log.room() == Room::Enough)),
+            Ask::Change(change) => Ok(Answer::Changed(self.node.change_here(change).await)),
+            Ask::IsMember { node, passed_on } => self.is_member(node, passed_on).await,
+            Ask::LastLog => Ok(Answer::LastLog(self.node.last_log().await)),
             Ask::Hello(_) | Ask::Grant { .. } | Ask::Join { .. } => Err(unable("it was answered before")),
         }
     }
 
     fn hello(&self, peer: NodeId, remote: IpAddr, hello: &Hello) -> Answer {
         let address = hello.advertise.clone().unwrap_or_else(|| SocketAddr::new(remote, hello.port).to_string());
-        if peer != self.node.id() {
-            self.node.book.learn(peer, &address);
-            self.compare_clusters(&hello.standing, &address);
+        // Who it is was proved; what it says of itself need not be so.
+        if hello.node == peer {
+            self.node.meet(hello, &address);
         }
         Answer::Hello(HelloAnswer { hello: self.node.hello(), you_are_at: remote })
     }
 
-    fn compare_clusters(&self, theirs: &StandingForm, address: &str) {
-        let (Some(own), StandingForm::Member { cluster }) = (self.node.identity.cluster(), theirs) else { return };
-        if own != *cluster && self.others.lock().unwrap_or_else(PoisonError::into_inner).insert(*cluster) {
-            tracing::error!(
-                %address, other = %cluster, %own,
-                "a peer with the same secret belongs to another cluster; give the clusters different secrets or \
-                 addresses, or stop that node, empty its data directory and start it again to have it join this one"
-            );
-        }
-    }
-
     async fn grant(&self, peer: NodeId, cluster: ClusterId, attempt: u64, address: String) -> Result<Answer, Refusal> {
         let identity = Arc::clone(&self.node.identity);
-        let granting = tokio::task::spawn_blocking(move || identity.grant(peer, cluster, attempt, &address));
-        let granted = granting.await.map_err(unable)?.map_err(unable)?;
+        let granting = blocking(move || identity.grant(peer, cluster, attempt, &address));
+        let granted = granting.await.map_err(unable)?;
         Ok(Answer::Grant(GrantAnswer { granted }))
     }
 
-    async fn join(&self, joiner: NodeId, address: String) -> Result<Answer, Refusal> {
-        if self.node.identity.cluster().is_none() {
+    async fn join(&self, from: Option<ClusterId>, joiner: NodeId, address: String) -> Result<Answer, Refusal> {
+        let Some(own) = self.node.identity.cluster() else {
             return Err(unable("it belongs to no cluster itself"));
+        };
+        // One that was removed comes back with what it has; one of another cluster has something else.
+        if from.is_some_and(|cluster| cluster != own) {
+            return Err(Refusal::OtherCluster { cluster: Some(own) });
         }
         if self.node.leading().is_some() {
             if !self.node.members().contains_key(&joiner) {
                 tracing::info!(node = %joiner, %address, "a node joins the cluster");
-                let adding = self.node.raft.add_learner(joiner.0, Peer { address }, false);
+                let adding = self.node.raft.add_learner(joiner.0, Peer::at(address), false);
                 adding.await.map_err(unable)?;
             }
             return Ok(Answer::Joined);
@@ -120,6 +122,18 @@ impl Answering {
         self.node.links.ask(leader, hint.as_deref(), ask, FORWARD_PATIENCE).await.map_err(unable)
     }
 
+    async fn is_member(&self, node: NodeId, passed_on: bool) -> Result<Answer, Refusal> {
+        if self.node.leads_surely() {
+            return Ok(Answer::IsMember(self.node.members().contains_key(&node)));
+        }
+        let Some((leader, hint)) = self.node.leader().filter(|(leader, _)| !passed_on && *leader != self.node.id())
+        else {
+            return Err(unable("it does not lead the cluster"));
+        };
+        let ask = Ask::IsMember { node, passed_on: true };
+        self.node.links.ask(leader, hint.as_deref(), ask, FORWARD_PATIENCE).await.map_err(unable)
+    }
+
     /// Lets only messages of the own cluster through.
     async fn admit(&self, cluster: Option<ClusterId>) -> Result<(), Refusal> {
         let own = self.node.identity.cluster();
@@ -128,8 +142,7 @@ impl Answering {
             return Ok(());
         }
         let identity = Arc::clone(&self.node.identity);
-        let admitting = tokio::task::spawn_blocking(move || identity.admit(cluster));
-        match admitting.await.map_err(unable)?.map_err(unable)? {
+        match blocking(move || identity.admit(cluster)).await.map_err(unable)? {
             true => Ok(()),
             false => Err(Refusal::OtherCluster { cluster: own }),
         }
@@ -137,31 +150,12 @@ impl Answering {
 
     async fn receive_snapshot(&self, mut chunks: Messages<Bytes>) -> io::Result<Answer> {
         let head = chunks.next().await.ok_or(io::ErrorKind::UnexpectedEof)??;
-        let vote: VoteForm = decode(&head)?;
-        let path = self.node.shelf.unfinished_path();
-        let received = async {
-            let mut file = tokio::fs::File::create(&path).await?;
-            while let Some(chunk) = chunks.next().await {
-                file.write_all(&chunk?).await?;
-            }
-            file.flush().await?;
-            file.sync_all().await?;
-            let opened = path.clone();
-            let opening = tokio::task::spawn_blocking(move || {
-                let file = SnapshotFile::open(&opened)?;
-                // Before openraft hears of it: a damaged transfer must not stop the node.
-                let header = file.verify()?;
-                announced(&header, file)
-            });
-            opening.await.map_err(io::Error::other)?
-        };
-        let installed = match received.await {
-            Ok(snapshot) => self.node.raft.install_full_snapshot(vote.into(), snapshot).await.map_err(io::Error::other),
-            Err(error) => Err(error),
-        };
-        // Gone already if it was put on the shelf.
-        drop(tokio::fs::remove_file(&path).await);
-        Ok(Answer::Snapshot { vote: VoteForm::from(&installed?.vote) })
+        let SnapshotHead { vote, id, offset } = decode(&head)?;
+        // Verified before openraft hears of it: a damaged transfer must not stop the node.
+        let file = self.arrival.take(id, offset, chunks).await?;
+        let opened = blocking(move || announced(&file.header()?, file)).await?;
+        let installed = self.node.raft.install_full_snapshot(vote.into(), opened).await.map_err(io::Error::other)?;
+        Ok(Answer::Snapshot { vote: VoteForm::from(&installed.vote) })
     }
 }
 
@@ -210,13 +204,28 @@ impl Node {
             standing: StandingForm::from(&self.identity.standing()),
             advertise: self.own_address.certain(),
             port: self.own_address.port(),
+            former: self.identity.former(),
+            settled: self.is_settled(),
+            stored: self.last_stored(),
         }
     }
 
-    /// Keeps a lease alive, if this node surely leads.
-    pub(crate) fn keep_alive_here(&self, lease: crate::LeaseId) -> Option<bool> {
-        let term = self.leading()?;
-        (self.leads_surely() && self.leases.leads(term)).then(|| self.leases.keep_alive(lease, Instant::now()))?
+    /// How long a lease lives, from now on if it is to be renewed. Only a leader that a quorum follows knows.
+    pub(crate) fn lease_here(&self, lease: crate::LeaseId, renew: bool) -> LeaseAnswer {
+        let leads = self.leading().is_some_and(|term| self.leases.leads(term));
+        if !leads || !self.leads_surely() {
+            return LeaseAnswer::NotLeader;
+        }
+        let now = Instant::now();
+        let found = if renew { self.leases.keep_alive(lease, now) } else { self.leases.left(lease, now) };
+        match found {
+            None => LeaseAnswer::NotLeader,
+            Some(None) => LeaseAnswer::Ended,
+            Some(Some((ttl, left))) => {
+                let [ttl_ms, left_ms] = [ttl, left].map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+                LeaseAnswer::Lives { ttl_ms, left_ms }
+            }
+        }
     }
 }
 

@@ -7,13 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::Disk;
 use crate::durable;
 use crate::error::StartError;
 use crate::id::{ClusterId, NodeId};
+use crate::runtime::random;
 
-const VERSION: u8 = 1;
+const NODE_VERSION: u8 = 1;
+const STANDING_VERSION: u8 = 2;
 const NODE_FILE: &str = "node";
 const STANDING_FILE: &str = "cluster";
+
+/// Clusters that were rescued on the way to the present one and are remembered.
+const FORMER_MAX: usize = 64;
 
 /// Where a node stands. A node founds or joins one cluster in its life.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +31,11 @@ pub(crate) enum Standing {
     Founding { cluster: ClusterId, attempt: u64 },
     /// Has granted this cluster to be founded with it, and nothing else. Next: `Member`; `Pristine` when released.
     Promised { initiator: NodeId, cluster: ClusterId, attempt: u64, address: String },
-    /// Belongs to this cluster; final. The founder keeps whom it founded it with, until the log says so.
+    /// Belongs to this cluster. The founder keeps whom it founded it with, until the log says so. Next: `Superseded`;
+    /// `Member` of another cluster when it is rescued; `Pristine` when it is reset.
     Member { cluster: ClusterId, founders: Option<BTreeMap<u64, String>> },
+    /// Belonged to this cluster, which was rescued without it; final. Its log may hold what the others never had.
+    Superseded { cluster: ClusterId, by: ClusterId },
 }
 
 impl Standing {
@@ -39,16 +48,29 @@ impl Standing {
     }
 }
 
+/// What is to be done at the next start, before the log is read. May be begun again any number of times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Errand {
+    /// Become the only voter of what the standing says, keeping the data.
+    Rescue,
+    /// Forget log and state, which hold nothing that anybody would miss, and be free.
+    Reset,
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Record {
     /// Attempts of this node to found a cluster; each has a higher number than those before.
     attempts: u64,
     standing: Standing,
+    /// The clusters that the present one was before it was rescued, the oldest first.
+    former: Vec<ClusterId>,
+    errand: Option<Errand>,
 }
 
 /// The node's identity and its standing, both on disk.
 pub(crate) struct Identity {
     pub(crate) node: NodeId,
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     record: Mutex<Record>,
     /// Held while the record changes, disk included: whoever only looks need not wait for the disk.
@@ -59,20 +81,24 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Reads the identity; an empty directory gets a new, random one.
-    pub(crate) fn load_or_create(dir: &Path) -> Result<Arc<Self>, StartError> {
+    pub(crate) fn load_or_create(disk: Arc<dyn Disk>, dir: &Path) -> Result<Arc<Self>, StartError> {
+        // What is read from here on is what others may be told: no power cut may take it back.
+        disk.sync_dir(dir).map_err(|e| unusable(dir, e))?;
         let node_path = dir.join(NODE_FILE);
-        let node = match durable::read(&node_path, VERSION).map_err(|e| unusable(&node_path, e))? {
+        let node = match durable::read(&*disk, &node_path, NODE_VERSION).map_err(|e| unusable(&node_path, e))? {
             Some(node) => node,
             None => {
-                let node = random()?;
-                durable::write(&node_path, VERSION, &node).map_err(|e| unusable(&node_path, e))?;
+                let node = random().map_err(|e| unusable(&node_path, e))?;
+                durable::write(&*disk, &node_path, NODE_VERSION, &node).map_err(|e| unusable(&node_path, e))?;
                 node
             }
         };
         let path = dir.join(STANDING_FILE);
-        let record: Record = durable::read(&path, VERSION).map_err(|e| unusable(&path, e))?.unwrap_or_default();
+        let record: Record =
+            durable::read(&*disk, &path, STANDING_VERSION).map_err(|e| unusable(&path, e))?.unwrap_or_default();
         Ok(Arc::new(Self {
             node: NodeId(node),
+            disk,
             path,
             record: Mutex::new(record),
             changing: Mutex::new(()),
@@ -114,11 +140,11 @@ impl Identity {
 
     /// Begins to found a cluster, if the node is free. Blocks on the disk.
     pub(crate) fn begin_founding(&self) -> io::Result<Standing> {
-        let cluster = ClusterId(random().map_err(io::Error::other)?);
+        let cluster = ClusterId(random()?);
         self.change_record(|record| {
             let attempt = record.attempts + 1;
-            let next = Record { attempts: attempt, standing: Standing::Founding { cluster, attempt } };
-            (record.standing == Standing::Pristine).then_some(next)
+            let standing = Standing::Founding { cluster, attempt };
+            (record.standing == Standing::Pristine).then(|| Record { attempts: attempt, standing, ..record.clone() })
         })
     }
 
@@ -144,10 +170,68 @@ impl Identity {
         self.change(|standing| (standing == from).then_some(to))
     }
 
+    /// The clusters that the present one was before it was rescued.
+    pub(crate) fn former(&self) -> Vec<ClusterId> {
+        self.lock().former.clone()
+    }
+
+    /// Another member knows of these. Blocks on the disk if that is news.
+    pub(crate) fn learn_former(&self, clusters: &[ClusterId]) -> io::Result<()> {
+        self.change_record(|record| {
+            let news = |id: &&ClusterId| !record.former.contains(id) && record.standing.cluster() != Some(**id);
+            let news: Vec<ClusterId> = clusters.iter().filter(news).copied().collect();
+            (!news.is_empty()).then(|| Record { former: newest(&record.former, &news), ..record.clone() })
+        })?;
+        Ok(())
+    }
+
+    /// The cluster goes on as another one, without this node. Blocks on the disk.
+    pub(crate) fn supersede(&self, by: ClusterId) -> io::Result<()> {
+        self.change(|standing| Some(Standing::Superseded { cluster: standing.cluster()?, by })).map(drop)
+    }
+
+    /// The cluster goes on as another one, with this node alone, from the next start on. Blocks on the disk.
+    pub(crate) fn begin_rescue(&self) -> io::Result<Option<ClusterId>> {
+        let cluster = ClusterId(random()?);
+        let after = self.change_record(|record| {
+            let former = newest(&record.former, &[record.standing.cluster()?]);
+            let standing = Standing::Member { cluster, founders: None };
+            Some(Record { standing, former, errand: Some(Errand::Rescue), ..record.clone() })
+        })?;
+        Ok(after.cluster())
+    }
+
+    /// The node is free again from the next start on. Blocks on the disk.
+    pub(crate) fn begin_reset(&self) -> io::Result<()> {
+        self.change_record(|record| Some(Record { errand: Some(Errand::Reset), ..record.clone() })).map(drop)
+    }
+
+    /// What is still to be done.
+    pub(crate) fn errand(&self) -> Option<Errand> {
+        self.lock().errand
+    }
+
+    /// What was to be done is done, and durable. Blocks on the disk.
+    pub(crate) fn finish_errand(&self) -> io::Result<()> {
+        self.change_record(|record| {
+            let (standing, former) = match record.errand? {
+                Errand::Rescue => (record.standing.clone(), record.former.clone()),
+                Errand::Reset => (Standing::Pristine, Vec::new()),
+            };
+            Some(Record { standing, former, errand: None, ..record.clone() })
+        })?;
+        Ok(())
+    }
+
+    /// What was to be done is not done after all. Blocks on the disk.
+    pub(crate) fn cancel_errand(&self) -> io::Result<()> {
+        self.change_record(|record| Some(Record { errand: None, ..record.clone() })).map(drop)
+    }
+
     fn change(&self, next: impl FnOnce(&Standing) -> Option<Standing>) -> io::Result<Standing> {
         self.change_record(|record| {
             let standing = next(&record.standing)?;
-            Some(Record { attempts: record.attempts, standing })
+            Some(Record { standing, ..record.clone() })
         })
     }
 
@@ -156,7 +240,7 @@ impl Identity {
         let before = self.lock().clone();
         let Some(next) = next(&before) else { return Ok(before.standing) };
         // On disk before anybody can see it.
-        durable::write(&self.path, VERSION, &next)?;
+        durable::write(&*self.disk, &self.path, STANDING_VERSION, &next)?;
         *self.lock() = next.clone();
         Ok(next.standing)
     }
@@ -166,12 +250,9 @@ impl Identity {
     }
 }
 
-/// A random number that is not zero.
-pub(crate) fn random() -> Result<u64, StartError> {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| StartError::Tls { reason: "the system's random number generator failed".to_owned() })?;
-    Ok(u64::from_le_bytes(bytes).max(1))
+fn newest(known: &[ClusterId], more: &[ClusterId]) -> Vec<ClusterId> {
+    let all = [known, more].concat();
+    all[all.len().saturating_sub(FORMER_MAX)..].to_vec()
 }
 
 fn unusable(path: &Path, error: io::Error) -> StartError {
@@ -186,6 +267,7 @@ fn unusable(path: &Path, error: io::Error) -> StartError {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::disk::RealDisk;
 
     const X: ClusterId = ClusterId(10);
     const Y: ClusterId = ClusterId(11);
@@ -193,21 +275,21 @@ mod tests {
     #[test]
     fn identity_and_promises_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let identity = Identity::load_or_create(dir.path()).unwrap();
+        let identity = Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap();
         assert!(identity.grant(NodeId(7), X, 1, "a:1").unwrap());
-        let again = Identity::load_or_create(dir.path()).unwrap();
+        let again = Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap();
         assert_eq!(again.node, identity.node);
         assert!(!again.grant(NodeId(8), Y, 1, "b:1").unwrap());
         assert!(again.grant(NodeId(7), X, 1, "a:1").unwrap());
         assert!(!again.admit(Y).unwrap());
         assert!(again.admit(X).unwrap());
-        assert_eq!(Identity::load_or_create(dir.path()).unwrap().cluster(), Some(X));
+        assert_eq!(Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap().cluster(), Some(X));
     }
 
     #[test]
     fn a_late_message_of_an_earlier_attempt_is_void() {
         let dir = tempfile::tempdir().unwrap();
-        let identity = Identity::load_or_create(dir.path()).unwrap();
+        let identity = Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap();
         assert!(identity.grant(NodeId(7), X, 1, "a:1").unwrap());
         assert!(identity.grant(NodeId(7), Y, 2, "a:1").unwrap());
         assert!(!identity.grant(NodeId(7), X, 1, "a:1").unwrap());
@@ -216,7 +298,7 @@ mod tests {
     #[test]
     fn a_founder_grants_nobody_else() {
         let dir = tempfile::tempdir().unwrap();
-        let identity = Identity::load_or_create(dir.path()).unwrap();
+        let identity = Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap();
         let founding = identity.begin_founding().unwrap();
         assert!(matches!(founding, Standing::Founding { attempt: 1, .. }));
         assert!(!identity.grant(NodeId(7), X, 1, "a:1").unwrap());
@@ -227,10 +309,48 @@ mod tests {
     #[test]
     fn a_pristine_node_obeys_only_the_cluster_it_asked() {
         let dir = tempfile::tempdir().unwrap();
-        let identity = Identity::load_or_create(dir.path()).unwrap();
+        let identity = Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap();
         assert!(!identity.admit(X).unwrap());
         identity.expect_to_join(X);
         assert!(!identity.admit(Y).unwrap());
         assert!(identity.admit(X).unwrap());
+    }
+
+    #[test]
+    fn a_rescue_gives_the_cluster_a_new_identity_and_keeps_the_old_one_in_mind() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap();
+        assert_eq!(identity.begin_rescue().unwrap(), None, "there is nothing to rescue");
+        identity.expect_to_join(X);
+        assert!(identity.admit(X).unwrap());
+        let rescued = identity.begin_rescue().unwrap().unwrap();
+        assert_ne!(rescued, X);
+
+        let again = Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap();
+        assert_eq!((again.cluster(), again.former(), again.errand()), (Some(rescued), vec![X], Some(Errand::Rescue)));
+        again.finish_errand().unwrap();
+        again.learn_former(&[X, Y, rescued]).unwrap();
+        let again = Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap();
+        assert_eq!((again.cluster(), again.former(), again.errand()), (Some(rescued), vec![X, Y], None));
+    }
+
+    #[test]
+    fn a_node_that_was_left_behind_obeys_nobody_and_one_that_is_reset_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap();
+        identity.expect_to_join(X);
+        assert!(identity.admit(X).unwrap());
+        identity.begin_reset().unwrap();
+        assert_eq!(identity.cluster(), Some(X), "not before the next start");
+        identity.finish_errand().unwrap();
+        assert_eq!(identity.standing(), Standing::Pristine);
+
+        identity.expect_to_join(X);
+        assert!(identity.admit(X).unwrap());
+        identity.supersede(Y).unwrap();
+        let again = Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap();
+        assert_eq!(again.standing(), Standing::Superseded { cluster: X, by: Y });
+        again.expect_to_join(Y);
+        assert!(!again.admit(X).unwrap() && !again.admit(Y).unwrap());
     }
 }

@@ -3,13 +3,14 @@
 //! Keep-alives are not logged. A new leader knows none of them, so it gives every lease its whole time once more:
 //! a lease may live longer than promised, never shorter.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::id::LeaseId;
+use crate::node::QUORUM_SILENCE_MAX;
 
 /// The leases of one leadership.
 #[derive(Default)]
@@ -21,7 +22,7 @@ struct Clock {
     term: Option<u64>,
     /// All leases of that term were taken over; until then they are gathered.
     complete: bool,
-    leases: HashMap<LeaseId, Running>,
+    leases: BTreeMap<LeaseId, Running>,
 }
 
 struct Running {
@@ -49,14 +50,15 @@ impl LeaseClock {
         *self.lock() = Clock { term: Some(term), ..Clock::default() };
     }
 
-    /// Adds the leases from before: every one lives another whole TTL.
+    /// Adds the leases from before: every one lives another whole TTL, and the time for which a leader that was
+    /// replaced may not know it and have kept some alive.
     pub(crate) fn take_over(&self, term: u64, leases: impl IntoIterator<Item = (LeaseId, Duration)>, now: Instant) {
         let mut clock = self.lock();
         if clock.term != Some(term) {
             return;
         }
         for (id, ttl) in leases {
-            clock.leases.entry(id).or_insert_with(|| Running::new(ttl, now));
+            clock.leases.entry(id).or_insert_with(|| Running::new(ttl, now + QUORUM_SILENCE_MAX));
         }
         clock.complete = true;
     }
@@ -74,13 +76,25 @@ impl LeaseClock {
         }
     }
 
-    /// Gives a lease another whole TTL. `None`: this node does not lead; `Some(false)`: there is no such lease.
-    pub(crate) fn keep_alive(&self, id: LeaseId, now: Instant) -> Option<bool> {
+    /// Gives a lease another whole TTL; tells the TTL and what is left of it now. `None`: this node does not lead;
+    /// `Some(None)`: there is no such lease.
+    pub(crate) fn keep_alive(&self, id: LeaseId, now: Instant) -> Option<Option<(Duration, Duration)>> {
+        self.find(id, |running| {
+            running.ends = now + running.ttl;
+            (running.ttl, running.ttl)
+        })
+    }
+
+    /// The TTL of a lease and what is left of it, never more than its TTL. `None` and `Some(None)` as in
+    /// [`keep_alive`](Self::keep_alive).
+    pub(crate) fn left(&self, id: LeaseId, now: Instant) -> Option<Option<(Duration, Duration)>> {
+        self.find(id, |running| (running.ttl, running.ends.saturating_duration_since(now).min(running.ttl)))
+    }
+
+    fn find<T>(&self, id: LeaseId, act: impl FnOnce(&mut Running) -> T) -> Option<Option<T>> {
         let mut clock = self.lock();
         clock.term.filter(|_| clock.complete)?;
-        let Some(running) = clock.leases.get_mut(&id).filter(|running| !running.ending) else { return Some(false) };
-        running.ends = now + running.ttl;
-        Some(true)
+        Some(clock.leases.get_mut(&id).filter(|running| !running.ending).map(act))
     }
 
     /// The leases whose time is over; each is named once.
@@ -127,11 +141,13 @@ mod tests {
         assert_eq!(clock.keep_alive(ID, start), None);
         clock.take_over(1, [(ID, TTL)], start);
         assert!(clock.ended(start + TTL - Duration::from_millis(1)).is_empty());
-        assert_eq!(clock.keep_alive(ID, start + TTL / 2), Some(true));
+        assert_eq!(clock.keep_alive(ID, start + TTL / 2), Some(Some((TTL, TTL))));
+        assert_eq!(clock.left(ID, start + TTL), Some(Some((TTL, TTL / 2))));
         assert!(clock.ended(start + TTL).is_empty());
         assert_eq!(clock.ended(start + TTL * 2), [ID]);
         assert!(clock.ended(start + TTL * 2).is_empty());
-        assert_eq!(clock.keep_alive(ID, start + TTL * 2), Some(false));
+        assert_eq!(clock.keep_alive(ID, start + TTL * 2), Some(None));
+        assert_eq!(clock.left(ID, start + TTL * 2), Some(None));
         clock.finished(ID, false);
         assert_eq!(clock.ended(start + TTL * 2), [ID]);
     }
@@ -146,7 +162,9 @@ mod tests {
         clock.begin(2);
         clock.take_over(2, [(ID, TTL)], start + TTL * 5);
         assert!(clock.leads(2) && !clock.leads(1));
-        assert!(clock.ended(start + TTL * 6 - Duration::from_millis(1)).is_empty());
-        assert_eq!(clock.ended(start + TTL * 6), [ID]);
+        // The former leader may have kept it alive until it noticed that it was replaced.
+        let ends = start + TTL * 6 + QUORUM_SILENCE_MAX;
+        assert!(clock.ended(ends - Duration::from_millis(1)).is_empty());
+        assert_eq!(clock.ended(ends), [ID]);
     }
 }

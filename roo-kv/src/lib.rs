@@ -1,4 +1,4 @@
-//! The replicated store of Roo: openraft, a durable log, a sled state machine, watches, leases and membership.
+//! The replicated store of Roo: openraft, a durable log, a state machine in memory, watches, leases and membership.
 //!
 //! # Vocabulary
 //!
@@ -7,14 +7,17 @@
 //! - **entry**: a value under a key, with the revisions of its creation and last change.
 //! - **revision**: one counter for the whole store; every transaction that changes something takes the next.
 //! - **lease**: a promise to be renewed; when it ends, the entries that hang on it are deleted.
-//! - **log**: what the cluster agreed on, durable before it is acknowledged; **state**: what follows from it,
-//!   a view that can be rebuilt; **snapshot**: a file with the state at one point of the log.
+//! - **log**: what the cluster agreed on, durable before it is acknowledged; **state**: what follows from it, in memory,
+//!   with a *copy* on disk that lags; **snapshot**: a file with the state at one point of the log.
 //! - **watch**: the state under a prefix, then everything that happens to it, without gap.
 
 mod config;
 mod error;
+mod feed;
+mod follow;
 mod id;
 mod key;
+mod leases;
 mod status;
 mod store;
 mod txn;
@@ -25,35 +28,60 @@ mod seal;
 mod secret;
 
 mod address_book;
+mod backup;
 mod controller;
+mod disk;
 mod durable;
+mod encounter;
+mod footprint;
 mod formation;
 mod handler;
+mod history_age;
 mod identity;
+mod keyring;
 mod lease;
+mod membership;
 mod node;
 mod peer;
+mod persister;
 mod reader;
+mod reset;
+mod room;
+mod rounds;
+mod runtime;
 mod start;
+mod trim;
 mod writer;
 
 mod command;
 mod engine;
 mod raft;
+mod records;
 mod snapshot;
 mod state;
 mod view;
+mod wal;
 
+#[cfg(test)]
+mod sim;
+
+pub use backup::{BackupHeader, RestoreOptions, RestoreOutcome};
 pub use config::{Config, Peers};
-pub use error::{Error, SealError, SecretError, StartError};
+pub use error::{Error, RescueError, RestoreError, SealError, SecretError, StartError};
+pub use follow::{Follow, Since};
+pub use footprint::{Footprint, SnapshotFootprint};
 pub use id::{ClusterId, LeaseId, NodeId, ParseIdError, Revision};
 pub use key::{KEY_BYTES_MAX, Key, KeyError};
+pub use keyring::{Keyring, Secrets};
+pub use leases::{Lease, LeasePage};
+pub use membership::{ChangeError, MemberChange};
 pub use seal::Sealer;
-pub use secret::{SECRET_CHARS_MIN, Secret};
+pub use secret::{SECRET_CHARS_MIN, Secret, SecretId};
 pub use status::{Member, Phase, Role, Status};
 pub use store::Store;
 pub use txn::{
-    Compare, Entry, Expect, Op, OpResult, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, Page, PutOptions, ReadLevel, Scan,
-    TXN_BYTES_MAX, TXN_OPS_MAX, Test, Txn, TxnOutcome, VALUE_BYTES_MAX,
+    Compare, Entry, Expect, Fact, Op, OpResult, Operator, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, Page, PutOptions,
+    ReadLevel, Scan, TXN_BYTES_MAX, TXN_DELETES_MAX, TXN_OPS_MAX, TXN_RESULT_BYTES_MAX, Test, Txn, TxnOutcome,
+    VALUE_BYTES_MAX,
 };
-pub use watch::{Batch, Event, Watch, WatchError};
+pub use watch::{Batch, Event, FORMS, SharedBatch, Watch, WatchError};

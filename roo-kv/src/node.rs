@@ -1,7 +1,9 @@
 //! A running node: its parts, and what several of them need of each other.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use openraft::ServerState;
@@ -13,13 +15,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::address_book::AddressBook;
 use crate::command::{Command, Reply, Request};
+use crate::encounter::Encounters;
 use crate::error::Error;
 use crate::formation::OwnAddress;
 use crate::id::NodeId;
 use crate::identity::{Identity, Standing};
 use crate::lease::LeaseClock;
-use crate::peer::{Answer, Ask, LinkError, Links, Proposed};
-use crate::raft::{Peer, Raft};
+use crate::peer::{Links, Proposed, ReadAnswer};
+use crate::persister::Persisting;
+use crate::raft::{LogStore, Peer, Raft, Room};
+use crate::rounds::Rounds;
 use crate::snapshot::Shelf;
 use crate::status::{Member, Phase, Role, Status};
 use crate::view::View;
@@ -31,30 +36,70 @@ pub(crate) const CALL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long one attempt at a peer may take; a leader that hangs is replaced within that time.
 pub(crate) const ATTEMPT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a write waits for a leader whose disk is full to hand the leadership to another.
+const DISK_FULL_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Between attempts, unless something changes sooner.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A leader that no quorum acknowledged for this long may have been replaced.
-const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(900);
+pub(crate) const QUORUM_SILENCE_MAX: Duration = Duration::from_millis(900);
 
 /// The parts.
 pub(crate) struct Node {
+    pub(crate) data_dir: PathBuf,
     pub(crate) identity: Arc<Identity>,
     pub(crate) book: Arc<AddressBook>,
     pub(crate) links: Arc<Links>,
     pub(crate) raft: Raft,
+    pub(crate) log: LogStore,
     pub(crate) view: Arc<View>,
+    pub(crate) persisting: Persisting,
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) own_address: OwnAddress,
     pub(crate) sequencer: Sequencer,
+    /// To the log, while this node leads.
     pub(crate) batcher: Batcher,
+    /// To another node, while that leads.
+    pub(crate) forwarder: Batcher,
     pub(crate) leases: LeaseClock,
+    /// A member that is silent for this long is removed; `None`: never.
+    pub(crate) dead_after: Option<Duration>,
+    /// Held while the membership changes.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    pub(crate) encounters: Encounters,
+    /// The leader said that this node is no member.
+    pub(crate) excluded: AtomicBool,
+    /// The cluster has had other nodes, or held something that somebody would miss. Never taken back, as others count
+    /// on it; so not said before it is certain.
+    pub(crate) settled: AtomicBool,
+    /// Why the node must end, once it must.
+    pub(crate) ending: OnceLock<Ending>,
+    /// Where linearizable reads learn how far they must see.
+    pub(crate) reads: Rounds<ReadAnswer>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) waiting_for: Mutex<String>,
     pub(crate) tracker: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// Keeps others out of the data directory until the node is shut down.
     pub(crate) lock: Mutex<Option<std::fs::File>>,
+}
+
+/// The leader as far as Raft knows, and the address the membership has for it.
+pub(crate) fn leader_of(raft: &Raft) -> Option<(NodeId, Option<String>)> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let id = metrics.current_leader?;
+    let address = metrics.membership_config.get_node(&id).map(|peer| peer.address.clone());
+    Some((NodeId(id), address))
+}
+
+/// The end of a node that could go on, but must not.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) reason: String,
+    /// It is to be started again at once.
+    pub(crate) restart: bool,
 }
 
 impl Node {
@@ -64,11 +109,7 @@ impl Node {
 
     /// The leader as far as this node knows, and the address the membership has for it.
     pub(crate) fn leader(&self) -> Option<(NodeId, Option<String>)> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let id = metrics.current_leader?;
-        let address = metrics.membership_config.get_node(&id).map(|peer| peer.address.clone());
-        Some((NodeId(id), address))
+        leader_of(&self.raft)
     }
 
     /// The term in which this node leads, if it does.
@@ -91,6 +132,29 @@ impl Node {
         metrics.state == ServerState::Leader && (alone || acknowledged())
     }
 
+    /// The index of the last entry in this node's log.
+    pub(crate) fn last_stored(&self) -> Option<u64> {
+        self.raft.metrics().borrow_watched().last_log_index
+    }
+
+    /// Whether another cluster has to respect this node's.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// Takes no further part in the consensus, and has the process end.
+    pub(crate) fn end(&self, ending: Ending) {
+        tracing::error!(reason = ending.reason, "this node can't go on like this");
+        if self.ending.set(ending).is_ok() {
+            let raft = self.raft.clone();
+            self.tracker.spawn(async move {
+                if let Err(error) = raft.shutdown().await {
+                    tracing::warn!(%error, "the consensus engine did not stop in order");
+                }
+            });
+        }
+    }
+
     /// All members and their addresses as agreed on.
     pub(crate) fn members(&self) -> BTreeMap<NodeId, Peer> {
         let metrics = self.raft.metrics();
@@ -105,6 +169,8 @@ impl Node {
         let deadline = started + CALL_PATIENCE;
         let ticket = tokio::time::timeout_at(deadline, self.sequencer.open()).await.map_err(|_| Error::Busy)?;
         let mut unknown = false;
+        // Since when the leader's disk is full.
+        let mut full = None;
         loop {
             let request = Request {
                 origin: self.sequencer.origin,
@@ -116,26 +182,33 @@ impl Node {
                 Ok(Proposed::Done(Reply::Forgotten)) => return Err(Error::OutcomeUnknown),
                 Ok(Proposed::Done(reply)) => return Ok(reply),
                 Ok(Proposed::NotLeader) => {}
+                Ok(Proposed::DiskFull) => {
+                    let since = *full.get_or_insert_with(Instant::now);
+                    if !unknown && since.elapsed() >= DISK_FULL_PATIENCE {
+                        return Err(Error::DiskFull);
+                    }
+                }
                 Ok(Proposed::Unknown) | Err(_) => unknown = true,
             }
-            self.check_running()?;
+            if let Err(stopped) = self.check_running() {
+                return Err(if unknown { Error::OutcomeUnknown } else { stopped });
+            }
             if Instant::now() + RETRY_PAUSE >= deadline {
-                return Err(if unknown { Error::OutcomeUnknown } else { self.no_leader(started) });
+                return Err(match (unknown, full) {
+                    (true, _) => Error::OutcomeUnknown,
+                    (false, Some(_)) => Error::DiskFull,
+                    (false, None) => self.no_leader(started),
+                });
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
     async fn propose(&self, request: Request) -> Proposed {
-        let Some((leader, address)) = self.leader() else { return Proposed::NotLeader };
-        if leader == self.id() {
-            return self.propose_here(request).await;
-        }
-        let asked = self.links.ask(leader, address.as_deref(), Ask::Propose(request), ATTEMPT_PATIENCE).await;
-        match asked {
-            Ok(Answer::Propose(proposed)) => proposed,
-            Err(LinkError::Unreachable { .. } | LinkError::Refused(_)) => Proposed::NotLeader,
-            Ok(_) | Err(LinkError::Lost(_) | LinkError::Timeout(_)) => Proposed::Unknown,
+        match self.leader() {
+            None => Proposed::NotLeader,
+            Some((leader, _)) if leader == self.id() => self.propose_here(request).await,
+            Some(_) => self.forwarder.propose(request).await,
         }
     }
 
@@ -144,8 +217,13 @@ impl Node {
         if self.leading().is_none() {
             return Proposed::NotLeader;
         }
+        match self.log.room() {
+            Room::Enough => {}
+            Room::Little if request.command.only_removes() => {}
+            Room::Little | Room::None => return Proposed::DiskFull,
+        }
         let ending = match request.command {
-            Command::LeaseRevoke { id } | Command::LeaseExpire { id } => Some(id),
+            Command::LeaseRevoke { id } | Command::LeaseTimeOut { id, .. } => Some(id),
             _ => None,
         };
         let proposed = self.batcher.propose(request).await;
@@ -154,7 +232,7 @@ impl Node {
                 self.leases.granted(*id, Duration::from_millis(*ttl_ms), Instant::now());
             }
             // Whoever keeps it alive from here on must hear that it is gone.
-            (Proposed::Done(Reply::LeaseEnded | Reply::LeaseNotFound { .. }), Some(id)) => {
+            (Proposed::Done(Reply::LeaseEndedAt { .. } | Reply::LeaseNotFound { .. }), Some(id)) => {
                 self.leases.finished(id, true);
             }
             _ => {}
@@ -194,7 +272,7 @@ impl Node {
             return;
         }
         let peers: BTreeMap<u64, Peer> =
-            founders.iter().map(|(id, address)| (*id, Peer { address: address.clone() })).collect();
+            founders.iter().map(|(id, address)| (*id, Peer::at(address.clone()))).collect();
         if let Err(error) = self.raft.initialize(peers).await {
             tracing::error!(%error, "cannot write the first entry of the cluster");
         }
@@ -210,6 +288,13 @@ impl Node {
         let leads = |id: &NodeId| if *id == self.id() { self.leads_surely() } else { self.book.is_reachable(*id) };
         let leader = metrics.current_leader.map(NodeId).filter(leads);
         let voters: std::collections::BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        // What the leader knows from replication is newer than what nodes tell each other.
+        let replicated = |id: NodeId| Some(metrics.replication.as_ref()?.get(&id.0)?.as_ref()?.index);
+        let stored = |id: NodeId| match id == self.id() {
+            true => metrics.last_log_index,
+            false => replicated(id).or_else(|| self.book.stored(id)),
+        };
+        let newest = metrics.membership_config.nodes().filter_map(|(id, _)| stored(NodeId(*id))).max();
         let members: Vec<Member> = metrics
             .membership_config
             .nodes()
@@ -221,14 +306,21 @@ impl Node {
                     id: node,
                     address: known.unwrap_or_else(|| peer.address.clone()),
                     voter: voters.contains(id),
+                    held: peer.held,
                     leader: leader == Some(node),
                     reachable: own || self.book.is_reachable(node),
+                    last_heard: (!own && !self.book.is_reachable(node))
+                        .then(|| self.book.last_heard_at(node))
+                        .flatten(),
+                    behind: stored(node).zip(newest).map(|(stored, newest)| newest.saturating_sub(stored)),
                 }
             })
             .collect();
-        let phase = match (&before.phase, metrics.running_state) {
-            (Phase::Failed { reason }, _) => Phase::Failed { reason: reason.clone() },
-            (_, Err(fatal)) if !self.stop.is_cancelled() => Phase::Failed { reason: fatal.to_string() },
+        let phase = match (&before.phase, self.ending.get(), metrics.running_state) {
+            (Phase::Failed { reason }, ..) | (_, Some(Ending { reason, .. }), _) => {
+                Phase::Failed { reason: reason.clone() }
+            }
+            (_, _, Err(fatal)) if !self.stop.is_cancelled() => Phase::Failed { reason: fatal.to_string() },
             _ => self.phase(&standing, leader, !members.is_empty()),
         };
         let role = match metrics.state {
@@ -250,15 +342,17 @@ impl Node {
             snapshot: self.shelf.newest().and_then(|(header, _)| header.meta.applied).map(|id| id.index),
             revision: progress.revision,
             members,
+            disk_full: self.log.room() != Room::Enough,
             address: self.own_address.current(),
             started: before.started,
         }
     }
 
     fn phase(&self, standing: &Standing, leader: Option<NodeId>, has_members: bool) -> Phase {
+        let belongs = has_members && !self.excluded.load(Ordering::Relaxed);
         match (standing, leader) {
-            (Standing::Member { .. }, Some(_)) if has_members => Phase::Ready,
-            (Standing::Member { .. }, None) if has_members => Phase::NoLeader,
+            (Standing::Member { .. }, Some(_)) if belongs => Phase::Ready,
+            (Standing::Member { .. }, None) if belongs => Phase::NoLeader,
             _ => {
                 let waiting_for = self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 Phase::Forming { waiting_for }

@@ -15,16 +15,36 @@ const KEY_ID_BYTES: usize = 4;
 const HEADER_BYTES: usize = 1 + KEY_ID_BYTES;
 const TAG_BYTES: usize = 16;
 
-/// Seals and opens records with AES-256-GCM (RFC 5116) under a key derived from the cluster's secret.
+/// Seals and opens records with AES-256-GCM (RFC 5116) under keys derived from the cluster's secret. It seals with one
+/// and may open with several; a record says which key it needs.
 #[derive(Clone)]
 pub struct Sealer {
+    own: SealKey,
+    others: Vec<SealKey>,
+}
+
+#[derive(Clone)]
+struct SealKey {
     key: Zeroizing<[u8; 32]>,
-    key_id: [u8; KEY_ID_BYTES],
+    id: [u8; KEY_ID_BYTES],
 }
 
 impl Sealer {
     pub(crate) fn new(key: Zeroizing<[u8; 32]>, key_id: [u8; KEY_ID_BYTES]) -> Self {
-        Self { key, key_id }
+        Self { own: SealKey { key, id: key_id }, others: Vec::new() }
+    }
+
+    /// Opens what `other` seals, too.
+    #[must_use]
+    pub fn also_opens(mut self, other: &Self) -> Self {
+        self.others.push(other.own.clone());
+        self
+    }
+
+    /// Whether a record was sealed with the key that this one seals with.
+    #[must_use]
+    pub fn sealed(&self, record: &[u8]) -> bool {
+        record.starts_with(&self.own.header())
     }
 
     /// Encrypts `plain` so that it can only be opened under the same `name`. Every call gives another record.
@@ -34,10 +54,11 @@ impl Sealer {
     pub fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0_u8; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError::Random)?;
-        let header = self.header();
+        let header = self.own.header();
         let mut body = Zeroizing::new(Vec::with_capacity(plain.len() + TAG_BYTES));
         body.extend_from_slice(plain);
-        self.cipher()
+        self.own
+            .cipher()
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
                 Aad::from(authenticated(header, name)),
@@ -51,6 +72,11 @@ impl Sealer {
         Ok(record)
     }
 
+    /// Whether a record was sealed with a key that this one opens.
+    pub(crate) fn has_key_of(&self, record: &[u8]) -> bool {
+        std::iter::once(&self.own).chain(&self.others).any(|key| record.starts_with(&key.header()))
+    }
+
     /// Opens what [`seal`](Self::seal) made under the same name.
     ///
     /// # Errors
@@ -60,23 +86,24 @@ impl Sealer {
         if header[0] != VERSION {
             return Err(SealError::UnknownVersion { version: header[0] });
         }
-        if *header != self.header() {
-            return Err(SealError::OtherKey);
-        }
+        let key = std::iter::once(&self.own).chain(&self.others).find(|key| *header == key.header());
+        let key = key.ok_or(SealError::OtherKey)?;
         let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Malformed)?;
         if body.len() < TAG_BYTES {
             return Err(SealError::Malformed);
         }
         let mut body = Zeroizing::new(body.to_vec());
-        let plain = self
+        let plain = key
             .cipher()
             .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(authenticated(*header, name)), &mut body)
             .map_err(|_| SealError::Damaged)?;
         Ok(plain.to_vec())
     }
+}
 
+impl SealKey {
     fn header(&self) -> [u8; HEADER_BYTES] {
-        let [a, b, c, d] = self.key_id;
+        let [a, b, c, d] = self.id;
         [VERSION, a, b, c, d]
     }
 
@@ -123,6 +150,15 @@ mod tests {
     fn another_secret_is_told_apart_from_damage() {
         let record = sealer("correct horse battery").seal("n", b"plain").unwrap();
         assert_eq!(sealer("another horse battery").open("n", &record), Err(SealError::OtherKey));
+    }
+
+    #[test]
+    fn what_another_key_sealed_is_opened_if_it_is_at_hand() {
+        let (old, new) = (sealer("correct horse battery"), sealer("another horse battery"));
+        let record = old.seal("n", b"plain").unwrap();
+        let both = new.also_opens(&old);
+        assert_eq!(both.open("n", &record).unwrap(), b"plain");
+        assert!(!both.sealed(&record) && both.sealed(&both.seal("n", b"plain").unwrap()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use aws_lc_rs::hkdf;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::SecretError;
@@ -17,6 +18,10 @@ pub const SECRET_CHARS_MIN: usize = 16;
 
 /// Separates our keys from those of any other program that is fed the same text.
 const SALT: &[u8] = b"roo-kv/secret/1";
+
+/// The head of an Ed25519 private key in PKCS#8 (RFC 8410, section 7); the 32 bytes of the seed follow.
+const ED25519_PKCS8_HEAD: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// The text that makes nodes trust each other. All keys are derived from it by HKDF-SHA256 (RFC 5869).
 ///
@@ -94,9 +99,35 @@ impl Secret {
         Sealer::new(self.derive::<32>(b"seal"), *self.derive::<4>(b"seal-id"))
     }
 
-    /// The seed of the Ed25519 key with which every node of the cluster signs its own certificate.
-    pub(crate) fn authority_seed(&self) -> Zeroizing<[u8; 32]> {
-        self.derive::<32>(b"peer-authority")
+    /// Tells this secret from others, and tells nothing about it.
+    #[must_use]
+    pub fn id(&self) -> SecretId {
+        SecretId(u64::from_be_bytes(*self.derive::<8>(b"id")))
+    }
+
+    /// The text itself. Whoever shows it or writes it down takes care of it.
+    #[must_use]
+    pub fn reveal(&self) -> Zeroizing<String> {
+        Zeroizing::new(String::from_utf8_lossy(&self.0).into_owned())
+    }
+
+    /// The Ed25519 key in PKCS#8 form with which every node signs the certificate that its API shows.
+    #[must_use]
+    pub fn api_authority_key(&self) -> Zeroizing<Vec<u8>> {
+        self.ed25519_key(b"api-authority")
+    }
+
+    /// The Ed25519 key in PKCS#8 form with which every node signs the certificate that it shows to its peers.
+    pub(crate) fn peer_authority_key(&self) -> Zeroizing<Vec<u8>> {
+        self.ed25519_key(b"peer-authority")
+    }
+
+    fn ed25519_key(&self, purpose: &[u8]) -> Zeroizing<Vec<u8>> {
+        let seed = self.derive::<32>(purpose);
+        let mut key = Zeroizing::new(Vec::with_capacity(ED25519_PKCS8_HEAD.len() + seed.len()));
+        key.extend_from_slice(&ED25519_PKCS8_HEAD);
+        key.extend_from_slice(seed.as_slice());
+        key
     }
 
     fn derive<const N: usize>(&self, purpose: &[u8]) -> Zeroizing<[u8; N]> {
@@ -108,6 +139,30 @@ impl Secret {
             .and_then(|okm| okm.fill(key.as_mut()))
             .expect("HKDF-SHA256 yields up to 8160 bytes, and no caller asks for more than 32");
         key
+    }
+}
+
+/// Which secret it is: sixteen hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SecretId(u64);
+
+impl fmt::Display for SecretId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for SecretId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretId({self})")
+    }
+}
+
+impl std::str::FromStr for SecretId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(text, 16).map(Self)
     }
 }
 
@@ -145,9 +200,12 @@ mod tests {
         let same = Secret::from_text("correct horse battery\n").unwrap();
         let other = Secret::from_text("correct horse batterz").unwrap();
         assert_eq!(one.api_token(), same.api_token());
-        assert_eq!(one.authority_seed(), same.authority_seed());
+        assert_eq!(one.peer_authority_key(), same.peer_authority_key());
+        assert_eq!(one.api_authority_key(), same.api_authority_key());
         assert_ne!(one.api_token(), other.api_token());
-        assert_ne!(one.authority_seed(), other.authority_seed());
+        assert_ne!(one.peer_authority_key(), other.peer_authority_key());
+        assert_ne!(one.api_authority_key(), other.api_authority_key());
+        assert_ne!(one.api_authority_key(), one.peer_authority_key());
         assert_eq!(one.api_token().len(), 43);
     }
 

@@ -1,5 +1,7 @@
 //! What a node can say about itself without asking anybody.
 
+use std::time::SystemTime;
+
 use serde::Serialize;
 
 use crate::id::{ClusterId, NodeId, Revision};
@@ -31,6 +33,8 @@ pub struct Status {
     pub revision: Revision,
     /// All members of the cluster, by id.
     pub members: Vec<Member>,
+    /// There is too little room on its disk: while it leads, it refuses writes.
+    pub disk_full: bool,
     /// Where others reach this node (`host:port`), as far as it knows.
     pub address: String,
     /// When this node started, in milliseconds since 1970.
@@ -90,8 +94,16 @@ pub struct Member {
     pub address: String,
     /// Counts towards the quorum.
     pub voter: bool,
+    /// Somebody wants it not to vote; it is not promoted by itself.
+    pub held: bool,
     /// Leads, as far as this node knows.
     pub leader: bool,
     /// Answered this node, or was heard from, in the last seconds. True for the node itself.
     pub reachable: bool,
+    /// When this node last heard from one that is not reachable; `None`: not since this one started.
+    #[serde(skip)]
+    pub last_heard: Option<SystemTime>,
+    /// How many entries its log lacks of the longest that this node knows of. The leader knows it exactly, others are
+    /// a few seconds behind; `None`: not known.
+    pub behind: Option<u64>,
 }

@@ -7,32 +7,31 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 
+use crate::backup::{BackupHeader, RestoreOptions, RestoreOutcome};
 use crate::command::{Command, Reply};
 use crate::config::Config;
-use crate::error::{Error, StartError};
-use crate::id::{LeaseId, Revision};
+use crate::error::{Error, RestoreError, StartError};
+use crate::follow::{Follow, Since};
+use crate::footprint::Footprint;
+use crate::id::{ClusterId, Revision};
 use crate::key::Key;
-use crate::node::{ATTEMPT_PATIENCE, CALL_PATIENCE, Node, RETRY_PAUSE};
+use crate::keyring::Keyring;
+use crate::membership::MemberChange;
+use crate::node::Node;
 use crate::peer::{Answer, Ask};
+use crate::runtime::blocking;
 use crate::start;
 use crate::status::{Phase, Status};
 use crate::txn::{
-    Compare, Entry, Expect, Op, OpResult, Page, PutOptions, ReadLevel, Scan, TXN_BYTES_MAX, TXN_OPS_MAX, Test, Txn,
-    TxnOutcome, VALUE_BYTES_MAX,
+    Compare, Entry, Expect, Op, OpResult, Page, PutOptions, ReadLevel, Scan, TXN_BYTES_MAX, TXN_DELETES_MAX,
+    TXN_OPS_MAX, TXN_RESULT_BYTES_MAX, Test, Txn, TxnOutcome, VALUE_BYTES_MAX,
 };
-use crate::watch::Watch;
-
-const TTL_MIN: Duration = Duration::from_secs(1);
-const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+use crate::watch::{Watch, WatchError};
 
 /// Members asked at once whether they have applied something.
 const CONFIRMATIONS_AT_ONCE: usize = 64;
-
-/// How long a leader that stops waits for its heir.
-const HAND_OVER_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// How long an orderly stop waits for tasks to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -44,7 +43,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// on any node: what only the leader can do is forwarded to it.
 #[derive(Clone)]
 pub struct Store {
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
+    keyring: Arc<Keyring>,
 }
 
 impl fmt::Debug for Store {
@@ -54,6 +54,12 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
+    /// The handle of a node that a simulation has started.
+    #[cfg(test)]
+    pub(crate) fn of(node: Arc<Node>, keyring: Arc<Keyring>) -> Self {
+        Self { node, keyring }
+    }
+
     /// Opens the data directory, starts the peer port and looks for others in the background.
     ///
     /// Returns as soon as the node runs, not only when a cluster is formed: see [`status`](Self::status).
@@ -61,7 +67,14 @@ impl Store {
     /// # Errors
     /// [`StartError`] says what to do.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Ok(Self { node: start::start(config).await? })
+        let (node, keyring) = start::start(config).await?;
+        Ok(Self { node, keyring })
+    }
+
+    /// The secrets that this node goes by.
+    #[must_use]
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
     }
 
     /// The entry under a key.
@@ -69,10 +82,17 @@ impl Store {
     /// # Errors
     /// [`Error`]; a stale read fails only if the node has failed.
     pub async fn get(&self, key: &Key, level: ReadLevel) -> Result<Option<Entry>, Error> {
+        Ok(self.get_at(key, level).await?.0)
+    }
+
+    /// The entry under a key, and the revision of the store at which it was looked up.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_at(&self, key: &Key, level: ReadLevel) -> Result<(Option<Entry>, Revision), Error> {
         let node = &self.node;
         node.catch_up(level).await?;
-        let key = key.clone();
-        node.look(move |view| view.entry(key.as_str())).await
+        node.look(|view| view.entry(key.as_str()))
     }
 
     /// A page of entries, as they were at one revision.
@@ -82,7 +102,7 @@ impl Store {
     pub async fn scan(&self, range: Scan, level: ReadLevel) -> Result<Page, Error> {
         let node = &self.node;
         node.catch_up(level).await?;
-        node.look(move |view| view.page(&range)).await
+        node.look(|view| view.page(&range))
     }
 
     /// Writes a key and returns the revision of the write. Once it returns, the write survives the loss of any
@@ -128,70 +148,65 @@ impl Store {
         match self.node.write(Command::Txn(txn)).await? {
             Reply::Txn(outcome) => Ok(outcome),
             Reply::LeaseNotFound { id } => Err(Error::LeaseNotFound { id }),
+            Reply::DeletesTooMany => Err(Error::TooManyDeletes { max: TXN_DELETES_MAX }),
+            Reply::ReadsTooMuch { bytes } => Err(Error::TooLarge {
+                what: "what the transaction reads",
+                bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+                max: TXN_RESULT_BYTES_MAX,
+            }),
             _ => Err(Error::OutcomeUnknown),
         }
     }
 
-    /// Makes a lease that ends `ttl` after its last keep-alive.
+    /// Everything in the store as it is now, as a file that comes in pieces; writing goes on meanwhile. An error among them
+    /// says that the file is not whole. Dropping the stream ends it.
     ///
     /// # Errors
-    /// As [`put`](Self::put).
-    pub async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
-        if ttl < TTL_MIN || ttl > TTL_MAX {
-            return Err(Error::BadTtl { ttl });
-        }
-        let ttl_ms = u64::try_from(ttl.as_millis()).map_err(|_| Error::BadTtl { ttl })?;
-        match self.node.write(Command::LeaseGrant { ttl_ms }).await? {
-            Reply::LeaseGranted { id, .. } => Ok(id),
-            _ => Err(Error::OutcomeUnknown),
-        }
+    /// As [`get`](Self::get).
+    pub async fn backup(
+        &self,
+    ) -> Result<(BackupHeader, impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + use<>), Error> {
+        self.node.backup().await
     }
 
-    /// Lets the lease live for another whole TTL from now. Not written to the log.
+    /// Puts a backup into a cluster that holds nothing yet, on all nodes, in one step.
+    ///
+    /// If the future is dropped, it is in place or it is not.
     ///
     /// # Errors
-    /// [`Error::LeaseNotFound`] if it has ended.
-    pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<(), Error> {
-        let node = &self.node;
-        let started = tokio::time::Instant::now();
-        loop {
-            node.check_running()?;
-            let alive = match node.leader() {
-                Some((leader, _)) if leader == node.id() => node.keep_alive_here(id),
-                Some((leader, address)) => {
-                    let ask = Ask::KeepAlive { lease: id };
-                    match node.links.ask(leader, address.as_deref(), ask, ATTEMPT_PATIENCE).await {
-                        Ok(Answer::KeepAlive(alive)) => alive,
-                        _ => None,
-                    }
-                }
-                None => None,
-            };
-            match alive {
-                Some(true) => return Ok(()),
-                Some(false) => return Err(Error::LeaseNotFound { id }),
-                None if started.elapsed() >= CALL_PATIENCE => return Err(node.no_leader(started)),
-                None => tokio::time::sleep(RETRY_PAUSE).await,
-            }
-        }
-    }
-
-    /// Ends the lease and deletes its keys.
-    ///
-    /// # Errors
-    /// [`Error::LeaseNotFound`] if it has ended already.
-    pub async fn lease_revoke(&self, id: LeaseId) -> Result<(), Error> {
-        match self.node.write(Command::LeaseRevoke { id }).await? {
-            Reply::LeaseEnded => Ok(()),
-            Reply::LeaseNotFound { id } => Err(Error::LeaseNotFound { id }),
-            _ => Err(Error::OutcomeUnknown),
-        }
+    /// [`RestoreError`]; then nothing was changed, except if it is [`Error::OutcomeUnknown`].
+    pub async fn restore(
+        &self,
+        pieces: impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send,
+        options: RestoreOptions,
+    ) -> Result<RestoreOutcome, RestoreError> {
+        self.node.restore(pieces, options).await
     }
 
     /// Follows the keys under a prefix, as applied on this node. Never waits for a quorum.
     #[must_use]
     pub fn watch(&self, prefix: &str) -> Watch {
-        Watch::new(Arc::clone(&self.node.view), prefix)
+        Watch::begin(Arc::clone(&self.node.view), prefix)
+    }
+
+    /// Follows what happens to the keys under a prefix, as applied on this node, from any revision of the history. Never
+    /// waits for a quorum.
+    ///
+    /// # Errors
+    /// [`WatchError::Compacted`] if what happened that early is no longer kept.
+    pub fn follow(&self, prefix: &str, since: Since) -> Result<Follow, WatchError> {
+        Follow::begin(Arc::clone(&self.node.view), prefix, since)
+    }
+
+    /// What of the history is kept on this node: everything that happened at this revision and later.
+    ///
+    /// # Errors
+    /// Only if the node has failed.
+    pub fn history_begins(&self) -> Result<Revision, Error> {
+        self.node.look(|view| {
+            let state = view.state();
+            crate::state::oldest(&state.records, state.meta.revision)
+        })
     }
 
     /// Waits until every reachable member has applied `revision`; returns how many could not confirm it in time.
@@ -213,10 +228,42 @@ impl Store {
         missing + here
     }
 
+    /// Changes who belongs to the cluster, who votes, or who leads. Tried for up to fifteen seconds.
+    ///
+    /// # Errors
+    /// [`Error::Membership`] says what speaks against it; nothing was changed then. If the future is dropped the
+    /// change may or may not happen.
+    pub async fn change_membership(&self, change: MemberChange) -> Result<(), Error> {
+        self.node.change_membership(change).await
+    }
+
+    /// When the majority of the voters is lost for good: goes on alone, with the data of this node, as a new cluster,
+    /// whose identity is returned. What only the lost nodes had stored is lost, and they are refused should they come
+    /// back. The node then ends: see [`failed`](Self::failed) and [`wants_restart`](Self::wants_restart).
+    ///
+    /// # Errors
+    /// [`Error::Rescue`] while a majority answers, or another survivor has more. If the future is dropped it may or
+    /// may not happen.
+    pub async fn rescue(&self) -> Result<ClusterId, Error> {
+        self.node.rescue().await
+    }
+
+    /// Whether the node, which has [`failed`](Self::failed), wants to be started again at once.
+    #[must_use]
+    pub fn wants_restart(&self) -> bool {
+        self.node.ending.get().is_some_and(|ending| ending.restart)
+    }
+
     /// What this node knows about itself. No I/O.
     #[must_use]
     pub fn status(&self) -> Status {
         self.node.status.borrow().clone()
+    }
+
+    /// What this node takes on its disk. Looks through the data directory.
+    pub async fn footprint(&self) -> Footprint {
+        let node = Arc::clone(&self.node);
+        blocking(move || Ok(node.footprint())).await.unwrap_or_default()
     }
 
     /// To wait for a change, for example with `wait_for(|s| s.is_ready())`.
@@ -244,7 +291,7 @@ impl Store {
         if node.stop.is_cancelled() {
             return node.tracker.wait().await;
         }
-        self.hand_over().await;
+        node.abdicate().await;
         node.stop.cancel();
         if let Err(error) = node.raft.shutdown().await {
             tracing::warn!(%error, "the consensus engine did not stop in order");
@@ -253,30 +300,13 @@ impl Store {
         if tokio::time::timeout(STOP_PATIENCE, node.tracker.wait()).await.is_err() {
             tracing::warn!(tasks = node.tracker.len(), "some tasks did not stop in time");
         }
+        node.view.feeds().close();
+        node.log.close().await;
         let closing = Arc::clone(node);
-        let closed = tokio::task::spawn_blocking(move || closing.view.close()).await;
-        if let Err(error) = closed.map_err(std::io::Error::other).flatten() {
-            tracing::warn!(%error, "cannot flush the state; it will be brought up to date from the log");
+        if let Err(error) = blocking(move || closing.persisting.finish()).await {
+            tracing::warn!(%error, "cannot save the state; the log will bring it up to date");
         }
         drop(node.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-
-    /// Gives the leadership to a voter that is there, so that nobody has to notice that this node is gone.
-    async fn hand_over(&self) {
-        let node = &self.node;
-        if node.leading().is_none() {
-            return;
-        }
-        let status = self.status();
-        let heir = status.members.iter().find(|member| member.voter && member.reachable && member.id != node.id());
-        let Some(heir) = heir else { return };
-        if node.raft.trigger().transfer_leader(heir.id.0).await.is_ok() {
-            let mut metrics = node.raft.metrics();
-            let id = node.id().0;
-            let handed = metrics.wait_until(|metrics| metrics.current_leader.is_some_and(|leader| leader != id));
-            // If it does not work out, the others elect one by themselves.
-            drop(tokio::time::timeout(HAND_OVER_PATIENCE, handed).await);
-        }
     }
 }
 
@@ -317,6 +347,8 @@ mod tests {
     use std::net::TcpListener;
     use std::path::Path;
 
+    use openraft::async_runtime::WatchReceiver;
+
     use crate::{Peers, Secret};
 
     use super::*;
@@ -331,6 +363,8 @@ mod tests {
             secret: Secret::from_text("a secret that tests share").unwrap(),
             peers,
             start_delay: Duration::ZERO,
+            dead_after: Duration::ZERO,
+            is_negligible: |_| false,
         };
         let store = Store::start(config).await.unwrap();
         let mut changes = store.status_changes();
@@ -378,6 +412,85 @@ mod tests {
         one.shutdown().await;
     }
 
+    /// Passes connections on to a port that is not known yet when it starts, and cuts each after so many bytes.
+    async fn breaking_link(bytes_max: u64) -> (String, tokio::sync::watch::Sender<Option<std::net::SocketAddr>>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (target, known) = tokio::sync::watch::channel(None);
+        tokio::spawn(async move {
+            while let Ok((from, _)) = listener.accept().await {
+                let mut known = known.clone();
+                tokio::spawn(async move {
+                    let Some(target) = *known.wait_for(Option::is_some).await.unwrap() else { return };
+                    let Ok(to) = tokio::net::TcpStream::connect(target).await else { return };
+                    let (from_reading, mut from_writing) = from.into_split();
+                    let (mut to_reading, mut to_writing) = to.into_split();
+                    let mut limited = tokio::io::AsyncReadExt::take(from_reading, bytes_max);
+                    tokio::select! {
+                        _ = tokio::io::copy(&mut limited, &mut to_writing) => {}
+                        _ = tokio::io::copy(&mut to_reading, &mut from_writing) => {}
+                    }
+                });
+            }
+        });
+        (address, target)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_snapshot_arrives_over_a_link_that_breaks_again_and_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = start(&dir.path().join("one"), Peers::Alone).await;
+        let mut random = fastrand::Rng::with_seed(3);
+        for n in 0..10 {
+            let value: Vec<u8> = (0..VALUE_BYTES_MAX).map(|_| random.u8(..)).collect();
+            one.put(format!("k{n}").parse().unwrap(), value.into(), PutOptions::default()).await.unwrap();
+        }
+        let raft = &one.node.raft;
+        raft.trigger().snapshot().await.unwrap();
+        let mut metrics = raft.metrics();
+        let taken = metrics.wait_until(|metrics| metrics.snapshot.is_some());
+        let snapshot = tokio::time::timeout(DEADLINE, taken).await.unwrap().unwrap().snapshot.unwrap();
+        raft.trigger().purge_log(snapshot.index).await.unwrap();
+        let purged = metrics.wait_until(|metrics| metrics.purged.is_some());
+        tokio::time::timeout(DEADLINE, purged).await.unwrap().unwrap();
+
+        // No connection carries more than a third of it.
+        let (address, target) = breaking_link(3 << 20).await;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        target.send_replace(Some(listener.local_addr().unwrap()));
+        let config = Config {
+            data_dir: dir.path().join("two"),
+            listener,
+            advertise: Some(address),
+            secret: Secret::from_text("a secret that tests share").unwrap(),
+            peers: Peers::List(vec![one.status().address]),
+            start_delay: Duration::ZERO,
+            dead_after: Duration::ZERO,
+            is_negligible: |_| false,
+        };
+        let two = Store::start(config).await.unwrap();
+        let applied = two.node.applied(one.status().applied);
+        tokio::time::timeout(DEADLINE * 2, applied).await.unwrap();
+        let page = two.scan(Scan::prefix("k"), ReadLevel::Stale).await.unwrap();
+        assert_eq!(page.entries.len(), 10);
+        two.shutdown().await;
+        one.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_log_is_trimmed_by_its_bytes_without_an_operator() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = start(dir.path(), Peers::Alone).await;
+        for _ in 0..40 {
+            let value = Bytes::from(vec![7; VALUE_BYTES_MAX]);
+            store.put("k".parse().unwrap(), value, PutOptions::default()).await.unwrap();
+        }
+        let mut metrics = store.node.raft.metrics();
+        let purged = metrics.wait_until(|metrics| metrics.purged.is_some());
+        tokio::time::timeout(DEADLINE, purged).await.unwrap().unwrap();
+        store.shutdown().await;
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_write_that_is_sent_twice_happens_once() {
         let dir = tempfile::tempdir().unwrap();
@@ -391,6 +504,39 @@ mod tests {
         assert_eq!(format!("{first:?}"), format!("{second:?}"));
         let entry = store.get(&"k".parse().unwrap(), ReadLevel::Linearizable).await.unwrap().unwrap();
         assert_eq!(entry.version, 1);
+        store.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_write_that_a_stop_cut_off_is_not_said_to_have_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut refused = Vec::new();
+        for round in 0..3 {
+            let store = start(dir.path(), Peers::Alone).await;
+            let mut writes = tokio::task::JoinSet::new();
+            for n in 0..300 {
+                let store = store.clone();
+                let key: Key = format!("{round}/{n}").parse().unwrap();
+                writes.spawn(async move {
+                    let written = store.put(key.clone(), Bytes::new(), PutOptions::default()).await;
+                    (key, written)
+                });
+            }
+            // Some are done by now, some are on their way.
+            drop(writes.join_next().await);
+            store.shutdown().await;
+            while let Some(write) = writes.join_next().await {
+                match write.unwrap() {
+                    (_, Ok(_) | Err(Error::OutcomeUnknown)) => {}
+                    (key, Err(_)) => refused.push(key),
+                }
+            }
+        }
+        let store = start(dir.path(), Peers::Alone).await;
+        for key in refused {
+            let found = store.get(&key, ReadLevel::Linearizable).await.unwrap();
+            assert_eq!(found, None, "{key} was refused and is there");
+        }
         store.shutdown().await;
     }
 

@@ -15,11 +15,20 @@ pub const TXN_OPS_MAX: usize = 512;
 /// Most bytes of keys and values that one transaction may carry.
 pub const TXN_BYTES_MAX: usize = 4 << 20;
 
+/// Most bytes that the steps of one transaction may read. Single keys must fit; ranges end where it is reached.
+pub const TXN_RESULT_BYTES_MAX: usize = 4 << 20;
+
+/// Most keys that the steps of one transaction may delete by prefix.
+pub const TXN_DELETES_MAX: usize = 10_000;
+
 /// Most entries that one [`Page`] holds.
 pub const PAGE_ENTRIES_MAX: usize = 10_000;
 
 /// Most bytes of values that one [`Page`] holds; the entry that passes it is the last.
 pub const PAGE_BYTES_MAX: usize = 16 << 20;
+
+/// What an entry takes beside its value, roughly.
+pub(crate) const ENTRY_WEIGHT: usize = 32;
 
 /// A value with its history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +100,41 @@ pub enum Test {
     CreateRevision(Revision),
     /// The key hangs on this lease (`None`: on no lease).
     Lease(Option<LeaseId>),
+    /// A fact about the key stands in this relation to the one given.
+    Fact {
+        /// The relation: what the key has on its left, what is given here on its right.
+        operator: Operator,
+        /// What is compared.
+        fact: Fact,
+    },
+}
+
+/// The relations of etcd's transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operator {
+    /// The same.
+    Equal,
+    /// Another.
+    NotEqual,
+    /// What the key has is greater; of values, what sorts later by bytes.
+    Greater,
+    /// What the key has is less.
+    Less,
+}
+
+/// What a [`Test::Fact`] compares. Of an absent key all numbers are 0 and no comparison of values holds, as in etcd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fact {
+    /// The value.
+    Value(#[serde(with = "crate::value_bytes")] Bytes),
+    /// How often the key was written since it came into being.
+    Version(u64),
+    /// When it came into being.
+    CreateRevision(Revision),
+    /// When it was last written.
+    ModRevision(Revision),
+    /// The lease it hangs on; none is less than any.
+    Lease(Option<LeaseId>),
 }
 
 /// One step of a transaction.
@@ -115,6 +159,18 @@ pub enum Op {
     Delete {
         /// The key.
         key: Key,
+    },
+    /// Read the first keys under a prefix, as the steps before left them.
+    GetPrefix {
+        /// Empty for all.
+        prefix: String,
+        /// At most this many, and never more than [`PAGE_ENTRIES_MAX`] or [`TXN_RESULT_BYTES_MAX`].
+        limit: u32,
+    },
+    /// Remove all keys under a prefix: at most [`TXN_DELETES_MAX`], or nothing of the transaction happens.
+    DeletePrefix {
+        /// Empty for all.
+        prefix: String,
     },
 }
 
@@ -153,6 +209,18 @@ pub enum OpResult {
     Delete {
         /// Whether there was anything to remove.
         existed: bool,
+    },
+    /// What was found under a prefix.
+    GetPrefix {
+        /// Keys and entries, ascending.
+        entries: Vec<(Key, Entry)>,
+        /// There are more.
+        more: bool,
+    },
+    /// Removed.
+    DeletePrefix {
+        /// How many keys there were.
+        deleted: u64,
     },
 }
 
@@ -196,7 +264,10 @@ impl Txn {
 
 impl Compare {
     fn weight(&self) -> usize {
-        let value = if let Test::Value(value) = &self.test { value.len() } else { 0 };
+        let value = match &self.test {
+            Test::Value(value) | Test::Fact { fact: Fact::Value(value), .. } => value.len(),
+            _ => 0,
+        };
         self.key.as_str().len() + value
     }
 }
@@ -206,7 +277,15 @@ impl Op {
         match self {
             Self::Get { key } | Self::Delete { key } => key.as_str().len(),
             Self::Put { key, value, .. } => key.as_str().len() + value.len(),
+            Self::GetPrefix { prefix, .. } | Self::DeletePrefix { prefix } => prefix.len(),
         }
+    }
+}
+
+impl Entry {
+    /// Roughly the bytes it takes, without its key.
+    pub(crate) fn weight(&self) -> usize {
+        ENTRY_WEIGHT + self.value.len()
     }
 }
 
@@ -214,8 +293,11 @@ impl OpResult {
     /// Roughly the bytes of the result.
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Self::Get(Some(entry)) => 32 + entry.value.len(),
-            Self::Get(None) | Self::Put | Self::Delete { .. } => 2,
+            Self::Get(Some(entry)) => entry.weight(),
+            Self::GetPrefix { entries, .. } => {
+                entries.iter().map(|(key, entry)| key.as_str().len() + entry.weight()).sum()
+            }
+            Self::Get(None) | Self::Put | Self::Delete { .. } | Self::DeletePrefix { .. } => 2,
         }
     }
 }

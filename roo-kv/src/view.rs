@@ -1,21 +1,33 @@
-//! The state as applied on this node, for readers: what is read together was true together.
+//! The state as applied on this node: what is read together was true together.
 //!
-//! Writers (applying the log, installing a snapshot) are excluded while a page is read or a watch begins, so both
-//! show exactly one revision. Nothing waits while holding the lock except on the engine itself.
+//! The state is in memory, as a [`Tree`] whose copies cost nothing. Readers take the newest one and read it for as long
+//! as they like; they wait for nobody and nobody waits for them. Only the persister, which must not miss a
+//! change, excludes the writer, for a moment. That writer is alone: the log is applied in order.
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use arc_swap::ArcSwap;
 
-use crate::engine::{Changes, Closed, Engine};
-use crate::id::Revision;
-use crate::state::{self, META_KEY, Meta};
+use crate::feed::Feeds;
+use crate::id::{LeaseId, Revision};
+use crate::key::Key;
+use crate::leases::LeasePage;
+use crate::persister::{Changed, Unsaved};
+use crate::runtime::watch;
+use crate::state::{self, Changes, Meta, Tree};
 use crate::txn::{Entry, Page, Scan};
-use crate::watch::{Event, Watchers};
+use crate::watch::Event;
 
-/// Engine changes that are written at once when the state is replaced.
-const REPLACE_BATCH_BYTES: usize = 1 << 20;
+/// The whole state at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) records: Tree,
+    pub(crate) meta: Meta,
+    /// Grows when the whole state was replaced.
+    replaced: u64,
+}
 
 /// How far the state is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,87 +39,106 @@ pub(crate) struct Progress {
     pub(crate) replaced: u64,
 }
 
-impl Progress {
-    fn of(meta: &Meta, replaced: u64) -> Self {
-        Self { applied: meta.applied.map(|id| id.index), revision: meta.revision, replaced }
+impl From<&State> for Progress {
+    fn from(state: &State) -> Self {
+        let applied = state.meta.applied.map(|id| id.index);
+        Self { applied, revision: state.meta.revision, replaced: state.replaced }
     }
 }
 
 /// The state on this node.
 pub(crate) struct View {
-    engine: RwLock<Box<dyn Engine>>,
-    watchers: Watchers,
+    state: ArcSwap<State>,
+    /// Held while the state changes.
+    unsaved: Mutex<Unsaved>,
+    changed: Changed,
+    feeds: Feeds,
     progress: watch::Sender<Progress>,
 }
 
 impl View {
-    /// Looks at what the engine holds.
-    pub(crate) fn new(engine: Box<dyn Engine>) -> io::Result<(Arc<Self>, Meta)> {
-        let meta = read_meta(&*engine)?.unwrap_or_default();
-        let progress = watch::Sender::new(Progress::of(&meta, 0));
-        let view = Self { engine: RwLock::new(engine), watchers: Watchers::default(), progress };
-        Ok((Arc::new(view), meta))
+    /// Begins with a state.
+    pub(crate) fn new(records: Tree, meta: Meta) -> Arc<Self> {
+        let state = State { records, meta, replaced: 0 };
+        Arc::new(Self {
+            progress: watch::Sender::new(Progress::from(&state)),
+            state: ArcSwap::from_pointee(state),
+            unsaved: Mutex::default(),
+            changed: Changed::default(),
+            feeds: Feeds::default(),
+        })
     }
 
-    /// Reads with the engine at rest. Blocking, briefly.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&dyn Engine, Progress) -> T) -> T {
-        let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner);
-        let progress = *self.progress.borrow();
-        read(&**engine, progress)
+    /// The newest state. It never changes; the next one takes its place.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.load_full()
     }
 
-    /// The entry under a key.
-    pub(crate) fn entry(&self, key: &str) -> io::Result<Option<Entry>> {
-        self.read(|engine, _| state::entry(engine, key))
+    /// The entry under a key, and the revision of the state it was read from.
+    pub(crate) fn entry(&self, key: &str) -> io::Result<(Option<Entry>, Revision)> {
+        let state = self.state.load();
+        Ok((state::entry(&state.records, key)?, state.meta.revision))
     }
 
     /// A page at one revision.
     pub(crate) fn page(&self, range: &Scan) -> io::Result<Page> {
-        self.read(|engine, progress| {
-            let mut page = state::page(engine, range)?;
-            page.revision = progress.revision;
-            Ok(page)
-        })
+        let state = self.state();
+        Ok(Page { revision: state.meta.revision, ..state::page(&state.records, range)? })
     }
 
-    /// Writes changes that end at `meta`, and tells watchers.
-    pub(crate) fn commit(&self, mut changes: Changes, meta: &Meta, events: Vec<Event>) -> io::Result<()> {
-        changes.push((META_KEY.to_vec(), Some(state::encode(meta)?)));
-        let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
-        engine.write(changes)?;
-        debug_assert!(self.progress.borrow().revision <= meta.revision, "the revision only grows");
-        self.progress.send_modify(|progress| *progress = Progress::of(meta, progress.replaced));
-        self.watchers.publish(events, meta.revision);
-        Ok(())
+    /// The keys of a lease, and the revision of the state they were read from.
+    pub(crate) fn keys_of_lease(&self, id: LeaseId) -> io::Result<(Vec<Key>, Revision)> {
+        let state = self.state.load();
+        Ok((state::keys_of_lease(&state.records, id)?, state.meta.revision))
     }
 
-    /// Puts another state in place of this one: `fill` hands over its records, in any order, except for `meta`.
-    ///
-    /// If it is cut short, the engine has no `meta` and counts as empty.
-    pub(crate) fn replace(
-        &self,
-        meta: &Meta,
-        fill: impl FnOnce(&mut dyn FnMut(Vec<u8>, Vec<u8>) -> io::Result<()>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
-        clear(&**engine)?;
-        let mut pending: Changes = Vec::new();
-        let mut bytes = 0;
-        fill(&mut |key, value| {
-            bytes += key.len() + value.len();
-            pending.push((key, Some(value)));
-            if bytes >= REPLACE_BATCH_BYTES {
-                bytes = 0;
-                engine.write(std::mem::take(&mut pending))?;
+    /// A page of leases.
+    pub(crate) fn leases(&self, after: Option<LeaseId>, limit: usize) -> io::Result<LeasePage> {
+        let state = self.state();
+        let mut found = state::leases_after(&state.records, after, limit.saturating_add(1))?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let leases = found.into_iter().map(|(id, record)| (id, Duration::from_millis(record.ttl_ms))).collect();
+        Ok(LeasePage { leases, more, revision: state.meta.revision })
+    }
+
+    /// Carries out changes that end at `meta`, and tells watchers; without events, that everything is different.
+    pub(crate) fn commit(&self, changes: Changes, meta: Meta, events: Option<Vec<Event>>) {
+        let mut unsaved = self.unsaved();
+        let before = self.state.load();
+        debug_assert!(before.meta.revision <= meta.revision, "the revision only grows");
+        let mut records = before.records.clone();
+        for (key, value) in &changes {
+            match value {
+                Some(value) => records.insert(key, value),
+                None => drop(records.remove(key)),
             }
-            Ok(())
-        })?;
-        pending.push((META_KEY.to_vec(), Some(state::encode(meta)?)));
-        engine.write(pending)?;
-        engine.flush()?;
-        self.progress.send_modify(|progress| *progress = Progress::of(meta, progress.replaced + 1));
-        self.watchers.reset();
-        Ok(())
+        }
+        unsaved.add(changes);
+        let replaced = before.replaced + u64::from(events.is_none());
+        self.publish(State { records, meta, replaced });
+        match events {
+            // Behind the state: who begins to follow looks at the place in the feed first, then at the state.
+            Some(events) => self.feeds.publish(&events, self.progress.borrow().revision),
+            None => self.feeds.reset(),
+        }
+        self.changed.tell(&unsaved);
+    }
+
+    /// Puts another state in place of this one.
+    pub(crate) fn replace(&self, records: Tree, meta: Meta) {
+        let mut unsaved = self.unsaved();
+        unsaved.add_everything();
+        let replaced = self.state.load().replaced + 1;
+        self.publish(State { records, meta, replaced });
+        self.feeds.reset();
+        self.changed.tell(&unsaved);
+    }
+
+    fn publish(&self, state: State) {
+        let progress = Progress::from(&state);
+        self.state.store(Arc::new(state));
+        self.progress.send_replace(progress);
     }
 
     /// To wait for the state to get somewhere.
@@ -115,36 +146,17 @@ impl View {
         self.progress.subscribe()
     }
 
-    pub(crate) fn watchers(&self) -> &Watchers {
-        &self.watchers
+    pub(crate) fn feeds(&self) -> &Feeds {
+        &self.feeds
     }
 
-    /// Ends all watches and closes the engine, so that it can be opened again. Reads fail from here on. Blocking.
-    pub(crate) fn close(&self) -> io::Result<()> {
-        self.watchers.close();
-        let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
-        let open = std::mem::replace(&mut *engine, Box::new(Closed));
-        open.flush()
+    /// What the persister has yet to save. The state is at rest while it is held.
+    pub(crate) fn unsaved(&self) -> MutexGuard<'_, Unsaved> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// The facts about the state in an engine; `None` if it holds no complete state.
-pub(crate) fn read_meta(engine: &dyn Engine) -> io::Result<Option<Meta>> {
-    engine.get(META_KEY)?.map(|bytes| state::decode(&bytes)).transpose()
-}
-
-fn clear(engine: &dyn Engine) -> io::Result<()> {
-    // First of all, so that a half-cleared engine is not taken for a state.
-    engine.write(vec![(META_KEY.to_vec(), None)])?;
-    loop {
-        let mut changes: Changes = Vec::new();
-        engine.visit(&[], &mut |key, _| {
-            changes.push((key.to_vec(), None));
-            changes.len() < 10_000
-        })?;
-        if changes.is_empty() {
-            return Ok(());
-        }
-        engine.write(changes)?;
+    /// To wait for something to save.
+    pub(crate) fn changed(&self) -> &Changed {
+        &self.changed
     }
 }

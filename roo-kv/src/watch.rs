@@ -1,25 +1,22 @@
 //! Following what happens to the keys under a prefix, from the state applied on this node.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
-use tokio::sync::Notify;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
+use crate::follow::Follow;
 use crate::id::Revision;
 use crate::key::Key;
-use crate::state;
 use crate::txn::Entry;
 use crate::view::View;
 
-/// Most events that wait for a slow watcher; then it starts over with a reset.
-const PENDING_EVENTS_MAX: usize = 4096;
+/// In how many forms a batch can be shared: see [`SharedBatch::written`].
+pub const FORMS: usize = 4;
 
-/// Most bytes of values that wait for a slow watcher.
-const PENDING_BYTES_MAX: usize = 8 << 20;
-
-/// One thing that happened to one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One thing that happened to one key. New kinds and fields go to the end: the position is the stored form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The key was written, or (in a reset batch) is there.
     Put {
@@ -27,6 +24,8 @@ pub enum Event {
         key: Key,
         /// What it is now.
         entry: Entry,
+        /// What it was before; see [`Event::previous`].
+        previous: Option<Entry>,
     },
     /// The key was removed.
     Delete {
@@ -36,6 +35,8 @@ pub enum Event {
         revision: Revision,
         /// Because its lease ran out, not because somebody removed it.
         expired: bool,
+        /// What it was before; see [`Event::previous`].
+        previous: Option<Entry>,
     },
 }
 
@@ -48,11 +49,28 @@ impl Event {
         }
     }
 
-    fn weight(&self) -> usize {
+    /// When it happened; in a reset batch, when the key was last written.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
         match self {
-            Self::Put { key, entry } => key.as_str().len() + entry.value.len(),
-            Self::Delete { key, .. } => key.as_str().len(),
+            Self::Put { entry, .. } => entry.mod_revision,
+            Self::Delete { revision, .. } => *revision,
         }
+    }
+
+    /// What the key was before. `None` if it was not there, in a reset batch, and where so much changed at once that what
+    /// was before would take too much room.
+    #[must_use]
+    pub fn previous(&self) -> Option<&Entry> {
+        match self {
+            Self::Put { previous, .. } | Self::Delete { previous, .. } => previous.as_ref(),
+        }
+    }
+
+    /// Roughly the bytes it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let entry = if let Self::Put { entry, .. } = self { entry.weight() } else { 0 };
+        self.key().as_str().len() + entry + self.previous().map_or(0, Entry::weight)
     }
 }
 
@@ -67,25 +85,74 @@ pub struct Batch {
     pub revision: Revision,
 }
 
-/// Why a watch ended.
+/// A [`Batch`] that all who follow a prefix have in common.
+#[derive(Debug)]
+pub struct SharedBatch {
+    batch: Batch,
+    written: [OnceLock<Bytes>; FORMS],
+}
+
+impl SharedBatch {
+    pub(crate) fn new(reset: bool, events: Vec<Event>, revision: Revision) -> Self {
+        Self { batch: Batch { reset, events, revision }, written: Default::default() }
+    }
+
+    /// The batch in one of [`FORMS`] written forms, which mean whatever the callers agree on. It is made once for all
+    /// that have the batch.
+    pub fn written(&self, form: usize, make: impl FnOnce(&Batch) -> Bytes) -> Bytes {
+        match self.written.get(form) {
+            Some(place) => place.get_or_init(|| make(&self.batch)).clone(),
+            None => make(&self.batch),
+        }
+    }
+
+    pub(crate) fn weight(&self) -> usize {
+        self.batch.events.iter().map(Event::weight).sum()
+    }
+
+    /// The batch itself, copied only if somebody else has it too.
+    pub(crate) fn unshared(self: Arc<Self>) -> Batch {
+        Arc::try_unwrap(self).map_or_else(|shared| shared.batch.clone(), |own| own.batch)
+    }
+}
+
+impl Deref for SharedBatch {
+    type Target = Batch;
+
+    fn deref(&self) -> &Batch {
+        &self.batch
+    }
+}
+
+/// Why no more events come.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WatchError {
     /// The store was shut down or has failed.
     #[error("the store has stopped; no more events will come")]
     Closed,
+    /// What happened at the revision asked for is no longer kept.
+    #[error("what happened that early is no longer kept; the history begins at revision {oldest}")]
+    Compacted {
+        /// From here on everything is kept, on this node.
+        oldest: Revision,
+    },
+    /// The follower was too slow.
+    #[error("the watcher fell behind; it can go on from revision {resume}")]
+    Behind {
+        /// The first revision that it has not seen whole.
+        resume: Revision,
+    },
 }
 
-/// A stream of [`Batch`]es, made by [`Store::watch`](crate::Store::watch). Dropping it ends the watch.
-pub struct Watch {
-    view: Arc<View>,
-    queue: Arc<Queue>,
-}
+/// What is there and then what happens, made by [`Store::watch`](crate::Store::watch): for whoever wants to know the state
+/// rather than its history. Dropping it ends it.
+#[derive(Debug)]
+pub struct Watch(Follow);
 
 impl Watch {
-    pub(crate) fn new(view: Arc<View>, prefix: &str) -> Self {
-        let queue = view.watchers().add(prefix);
-        Self { view, queue }
+    pub(crate) fn begin(view: Arc<View>, prefix: &str) -> Self {
+        Self(Follow::everything(view, prefix))
     }
 
     /// The next batch: first one with `reset` and what is there, then what happens, without gap or repeat.
@@ -97,187 +164,10 @@ impl Watch {
     /// [`WatchError::Closed`] once the store has stopped.
     pub async fn next(&mut self) -> Result<Batch, WatchError> {
         loop {
-            match self.queue.state() {
-                State::Closed => return Err(WatchError::Closed),
-                State::Reset => return self.everything().await,
-                State::Pending => {
-                    if let Some(batch) = self.queue.take() {
-                        return Ok(batch);
-                    }
-                }
-                State::Idle => self.queue.changed.notified().await,
+            match self.0.next().await {
+                Err(WatchError::Compacted { .. } | WatchError::Behind { .. }) => {}
+                other => return other.map(SharedBatch::unshared),
             }
         }
-    }
-
-    async fn everything(&self) -> Result<Batch, WatchError> {
-        let view = Arc::clone(&self.view);
-        let queue = Arc::clone(&self.queue);
-        // Once begun, the blocking read runs to its end even if this future is dropped; it therefore puts its
-        // result into the queue, where the next call finds it.
-        let read = tokio::task::spawn_blocking(move || {
-            view.read(|engine, progress| match state::all(engine, &queue.prefix) {
-                Ok(entries) => queue.begin(entries, progress.revision),
-                Err(error) => {
-                    tracing::error!(%error, "cannot read the state for a watch");
-                    queue.close();
-                }
-            });
-        });
-        if read.await.is_err() {
-            self.queue.close();
-        }
-        self.queue.take().ok_or(WatchError::Closed)
-    }
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("prefix", &self.queue.prefix).finish_non_exhaustive()
-    }
-}
-
-/// All watchers of a node. Called only while the engine cannot change, which is what makes them gapless.
-#[derive(Default)]
-pub(crate) struct Watchers(Mutex<Registry>);
-
-#[derive(Default)]
-struct Registry {
-    queues: Vec<Weak<Queue>>,
-    closed: bool,
-}
-
-impl Watchers {
-    fn add(&self, prefix: &str) -> Arc<Queue> {
-        let queue = Arc::new(Queue {
-            prefix: prefix.to_owned(),
-            pending: Mutex::new(Pending { reset: true, ..Pending::default() }),
-            changed: Notify::new(),
-        });
-        let mut registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if registry.closed {
-            queue.close();
-        }
-        registry.queues.retain(|queue| queue.strong_count() > 0);
-        registry.queues.push(Arc::downgrade(&queue));
-        queue
-    }
-
-    fn each(&self, act: impl Fn(&Queue)) {
-        let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        registry.queues.iter().filter_map(Weak::upgrade).for_each(|queue| act(&queue));
-    }
-
-    /// Hands events on. The caller holds the engine for writing.
-    pub(crate) fn publish(&self, events: Vec<Event>, revision: Revision) {
-        if !events.is_empty() {
-            self.each(|queue| queue.push(&events, revision));
-        }
-    }
-
-    /// Everything is different now. The caller holds the engine for writing.
-    pub(crate) fn reset(&self) {
-        self.each(Queue::start_over);
-    }
-
-    /// No more will come.
-    pub(crate) fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        self.each(Queue::close);
-    }
-}
-
-struct Queue {
-    prefix: String,
-    pending: Mutex<Pending>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct Pending {
-    batches: VecDeque<Batch>,
-    events: usize,
-    bytes: usize,
-    /// What is there must be read anew; until then events need not be kept.
-    reset: bool,
-    closed: bool,
-}
-
-enum State {
-    Closed,
-    Reset,
-    Pending,
-    Idle,
-}
-
-impl Queue {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn state(&self) -> State {
-        let pending = self.lock();
-        if !pending.batches.is_empty() {
-            State::Pending
-        } else if pending.closed {
-            State::Closed
-        } else if pending.reset {
-            State::Reset
-        } else {
-            State::Idle
-        }
-    }
-
-    fn push(&self, events: &[Event], revision: Revision) {
-        let mut pending = self.lock();
-        if pending.reset || pending.closed {
-            return;
-        }
-        let events: Vec<Event> =
-            events.iter().filter(|event| event.key().as_str().starts_with(&self.prefix)).cloned().collect();
-        if events.is_empty() {
-            return;
-        }
-        pending.events += events.len();
-        pending.bytes += events.iter().map(Event::weight).sum::<usize>();
-        if pending.events > PENDING_EVENTS_MAX || pending.bytes > PENDING_BYTES_MAX {
-            *pending = Pending { reset: true, ..Pending::default() };
-        } else {
-            pending.batches.push_back(Batch { reset: false, events, revision });
-        }
-        drop(pending);
-        self.changed.notify_one();
-    }
-
-    /// The caller holds the engine for reading: no event can come between.
-    fn begin(&self, entries: Vec<(Key, Entry)>, revision: Revision) {
-        let events = entries.into_iter().map(|(key, entry)| Event::Put { key, entry }).collect();
-        let mut pending = self.lock();
-        let closed = pending.closed;
-        *pending = Pending { closed, ..Pending::default() };
-        pending.batches.push_back(Batch { reset: true, events, revision });
-    }
-
-    fn take(&self) -> Option<Batch> {
-        let mut pending = self.lock();
-        let batch = pending.batches.pop_front()?;
-        if !batch.reset {
-            pending.events -= batch.events.len();
-            pending.bytes -= batch.events.iter().map(Event::weight).sum::<usize>();
-        }
-        Some(batch)
-    }
-
-    fn start_over(&self) {
-        let mut pending = self.lock();
-        let closed = pending.closed;
-        *pending = Pending { reset: true, closed, ..Pending::default() };
-        drop(pending);
-        self.changed.notify_one();
-    }
-
-    fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_one();
     }
 }

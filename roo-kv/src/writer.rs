@@ -1,6 +1,7 @@
-//! Writes: numbering them, handing them to the leader, and gathering those of many callers into few log entries.
+//! Writes: numbering them, and gathering those of many callers into few messages to the leader and few log entries.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::errors::{ClientWriteError, RaftError};
@@ -8,7 +9,9 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::command::{ENTRY_BYTES_TARGET, ENTRY_REQUESTS_MAX, Request, Requests};
-use crate::peer::Proposed;
+use crate::id::NodeId;
+use crate::node::{ATTEMPT_PATIENCE, leader_of};
+use crate::peer::{Answer, Ask, LinkError, Links, Proposed};
 use crate::raft::Raft;
 
 /// How far a node's newest write may be ahead of its oldest one without a reply: it bounds the replies kept.
@@ -16,9 +19,6 @@ const WINDOW: u64 = 8192;
 
 /// Requests that wait to be put into an entry.
 const QUEUE: usize = 4096;
-
-/// Entries on their way at once.
-const ENTRIES_IN_FLIGHT: usize = 32;
 
 /// Numbers the writes of this run of the node.
 pub(crate) struct Sequencer {
@@ -92,23 +92,78 @@ impl Drop for Ticket<'_> {
     }
 }
 
+/// Where gathered requests go.
+pub(crate) trait Sink: Send + Sync + 'static {
+    /// How many gatherings may be on their way at once. While all are, more requests gather for the next one, so a
+    /// small number makes large gatherings under load, and no request waits when there is none.
+    const IN_FLIGHT: usize;
+
+    /// Has the requests written, in order; says of each what became of it.
+    fn write(&self, requests: Vec<Request>) -> impl Future<Output = Vec<Proposed>> + Send;
+}
+
+/// The log, if this node leads: a gathering becomes one entry.
+pub(crate) struct LogSink {
+    pub(crate) raft: Raft,
+}
+
+impl Sink for LogSink {
+    const IN_FLIGHT: usize = 4;
+
+    async fn write(&self, requests: Vec<Request>) -> Vec<Proposed> {
+        let count = requests.len();
+        match self.raft.client_write(Requests(requests.into())).await {
+            Ok(written) => written.data.into_iter().map(Proposed::Done).collect(),
+            // Refused before it came into the log.
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => vec![Proposed::NotLeader; count],
+            Err(error) => {
+                tracing::debug!(%error, "a write's outcome is not known");
+                vec![Proposed::Unknown; count]
+            }
+        }
+    }
+}
+
+/// Another node that leads: a gathering becomes one question.
+pub(crate) struct LeaderSink {
+    pub(crate) raft: Raft,
+    pub(crate) links: Arc<Links>,
+    pub(crate) own: NodeId,
+}
+
+impl Sink for LeaderSink {
+    const IN_FLIGHT: usize = 2;
+
+    async fn write(&self, requests: Vec<Request>) -> Vec<Proposed> {
+        let count = requests.len();
+        let Some((leader, address)) = leader_of(&self.raft).filter(|(leader, _)| *leader != self.own) else {
+            return vec![Proposed::NotLeader; count];
+        };
+        match self.links.ask(leader, address.as_deref(), Ask::Propose(requests), ATTEMPT_PATIENCE).await {
+            Ok(Answer::Propose(proposed)) if proposed.len() == count => proposed,
+            Err(LinkError::Unreachable { .. } | LinkError::Refused(_)) => vec![Proposed::NotLeader; count],
+            Ok(_) | Err(LinkError::Lost(_) | LinkError::Timeout(_)) => vec![Proposed::Unknown; count],
+        }
+    }
+}
+
 type Waiting = (Request, oneshot::Sender<Proposed>);
 
-/// Gathers requests to log entries on the leader.
+/// Gathers the requests of many callers.
 #[derive(Clone)]
 pub(crate) struct Batcher {
     queue: mpsc::Sender<Waiting>,
 }
 
 impl Batcher {
-    /// Starts its task, which ends when the last handle is dropped or Raft stops.
-    pub(crate) fn start(raft: Raft, tracker: &TaskTracker) -> Self {
+    /// Starts its task, which ends when the last handle is dropped.
+    pub(crate) fn start(sink: impl Sink, tracker: &TaskTracker) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE);
-        tracker.spawn(gather(raft, requests, tracker.clone()));
+        tracker.spawn(gather(Arc::new(sink), requests, tracker.clone()));
         Self { queue }
     }
 
-    /// Has the request written, if this node leads.
+    /// Has the request written.
     pub(crate) async fn propose(&self, request: Request) -> Proposed {
         let (sender, receiver) = oneshot::channel();
         if self.queue.send((request, sender)).await.is_err() {
@@ -118,10 +173,9 @@ impl Batcher {
     }
 }
 
-async fn gather(raft: Raft, mut requests: mpsc::Receiver<Waiting>, tracker: TaskTracker) {
-    let places = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT));
+async fn gather<S: Sink>(sink: Arc<S>, mut requests: mpsc::Receiver<Waiting>, tracker: TaskTracker) {
+    let places = Arc::new(Semaphore::new(S::IN_FLIGHT));
     while let Some(first) = requests.recv().await {
-        // While all places are taken, more requests gather for the next entry.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let mut bytes = first.0.command.weight();
         let mut batch = vec![first];
@@ -130,25 +184,17 @@ async fn gather(raft: Raft, mut requests: mpsc::Receiver<Waiting>, tracker: Task
             bytes += next.0.command.weight();
             batch.push(next);
         }
-        let raft = raft.clone();
+        let sink = Arc::clone(&sink);
         tracker.spawn(async move {
-            write(&raft, batch).await;
+            write(&*sink, batch).await;
             drop(place);
         });
     }
 }
 
-async fn write(raft: &Raft, batch: Vec<Waiting>) {
+async fn write(sink: &impl Sink, batch: Vec<Waiting>) {
     let (requests, waiting): (Vec<Request>, Vec<_>) = batch.into_iter().unzip();
-    let outcomes: Vec<Proposed> = match raft.client_write(Requests(requests)).await {
-        Ok(written) => written.data.into_iter().map(Proposed::Done).collect(),
-        // Refused before it came into the log.
-        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => vec![Proposed::NotLeader; waiting.len()],
-        Err(error) => {
-            tracing::debug!(%error, "a write's outcome is not known");
-            vec![Proposed::Unknown; waiting.len()]
-        }
-    };
+    let outcomes = sink.write(requests).await;
     debug_assert_eq!(outcomes.len(), waiting.len(), "each request has its reply");
     for (sender, outcome) in waiting.into_iter().zip(outcomes) {
         // Who no longer waits will not ask again.

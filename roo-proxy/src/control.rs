@@ -11,6 +11,7 @@ use crate::certificate::Certificates;
 use crate::config::Config;
 use crate::event::EventSender;
 use crate::replies::Replies;
+use crate::service::ServiceTable;
 use crate::table::RouteTable;
 
 /// Publishes snapshots to a running proxy. Cheap to clone; calls never wait and never touch live
@@ -26,6 +27,11 @@ impl Control {
         // place, nothing else.
         let routes = routes.renew(&self.0.routes.load());
         self.0.routes.store(Arc::new(routes));
+    }
+
+    /// Swaps the services; the next request sees them. An endpoint that is gone gets nothing new from here on.
+    pub fn set_services(&self, services: ServiceTable) {
+        self.0.services.store(Arc::new(services));
     }
 
     /// Swaps the certificates and wakes the handshakes that wait for one.
@@ -79,6 +85,7 @@ pub struct Stats {
 /// What all workers of a proxy see.
 pub(crate) struct Shared {
     pub(crate) routes: ArcSwap<RouteTable>,
+    pub(crate) services: ArcSwap<ServiceTable>,
     pub(crate) certificates: Arc<ArcSwap<Certificates>>,
     pub(crate) certificates_changed: watch::Sender<u64>,
     pub(crate) replies: ArcSwap<Replies>,
@@ -106,6 +113,7 @@ impl Shared {
     pub(crate) fn new(config: Config, https_port: u16, workers: usize, events: EventSender) -> Shared {
         Shared {
             routes: ArcSwap::default(),
+            services: ArcSwap::default(),
             certificates: Arc::default(),
             certificates_changed: watch::Sender::new(0),
             replies: ArcSwap::default(),

@@ -10,15 +10,16 @@ use crate::origin::{OriginError, Scheme, parse_port};
 
 /// One upstream, written as a URL: `http://stack_service:80`, `https://10.0.0.7:8443/base`.
 ///
-/// `Display` gives a URL back that parses to the same destination; the scheme's own port is dropped.
+/// `Display` gives a URL back that parses to the same destination; the scheme's own port is dropped, except before a
+/// service, whose instances have ports of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Destination {
     /// Plain or TLS towards the upstream.
     pub scheme: Scheme,
-    /// A name to resolve, or an address.
+    /// A name to resolve, an address or a service.
     pub host: DestinationHost,
-    /// From 1 to 65535; the scheme's own when the URL has none.
-    pub port: u16,
+    /// From 1 to 65535; `None` for the scheme's own, or before a service for that of each instance.
+    pub port: Option<u16>,
     /// Put in front of the request's path; empty, or starts with `/` and does not end with one.
     pub path: String,
 }
@@ -30,13 +31,24 @@ pub enum DestinationHost {
     Address(IpAddr),
     /// A name, lower case, with its trailing dot if it was written with one.
     Name(Arc<str>),
+    /// The service of this name, written with [`SERVICE_SUFFIX`]: looked up in the
+    /// [`ServiceTable`](crate::ServiceTable), never in the DNS.
+    Service(Arc<str>),
 }
+
+/// What follows a service's name where it stands as a host: `shop.service.roo` is the service `shop`.
+pub const SERVICE_SUFFIX: &str = ".service.roo";
 
 impl Destination {
     /// `host` or `host:port`, as in the authority of the URL.
     pub fn authority(&self) -> String {
         let Destination { host, port, .. } = self;
-        if *port == self.scheme.default_port() { host.to_string() } else { format!("{host}:{port}") }
+        port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
+    }
+
+    /// The port that is meant where the host has none of its own.
+    pub(crate) fn port_or_default(&self) -> u16 {
+        self.port.unwrap_or(self.scheme.default_port())
     }
 }
 
@@ -58,7 +70,9 @@ impl FromStr for Destination {
             None => (rest, ""),
         };
         let (host, port) = parse_authority(authority)?;
-        Ok(Destination { scheme, host, port: port.unwrap_or(scheme.default_port()), path: parse_path(path)? })
+        let is_said = |port: &u16| *port != scheme.default_port() || matches!(host, DestinationHost::Service(_));
+        let port = port.filter(is_said);
+        Ok(Destination { scheme, host, port, path: parse_path(path)? })
     }
 }
 
@@ -74,6 +88,7 @@ impl fmt::Display for DestinationHost {
             DestinationHost::Address(IpAddr::V4(address)) => write!(f, "{address}"),
             DestinationHost::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
             DestinationHost::Name(name) => f.write_str(name),
+            DestinationHost::Service(name) => write!(f, "{name}{SERVICE_SUFFIX}"),
         }
     }
 }
@@ -98,6 +113,12 @@ pub enum DestinationError {
     Host {
         /// What is wrong with the name.
         source: NameError,
+    },
+    /// What stands before [`SERVICE_SUFFIX`] is no service.
+    #[error("{name:?} is not the name of a service: use one word of letters, digits, - and _ before {SERVICE_SUFFIX}")]
+    Service {
+        /// The text before the suffix.
+        name: String,
     },
     /// `[...]` does not hold an IPv6 address.
     #[error("{host:?} is not an IPv6 address in brackets")]
@@ -160,11 +181,23 @@ fn parse_host(host: &str) -> Result<DestinationHost, DestinationError> {
         return Ok(DestinationHost::Address(address));
     }
     let name = name::normal(host).map_err(|source| DestinationError::Host { source })?;
+    if let Some(service) = name.strip_suffix(SERVICE_SUFFIX) {
+        return parse_service(service);
+    }
     // The dot at the end tells the resolver not to try its search domains: keep it.
     Ok(DestinationHost::Name(match host.ends_with('.') {
         true => format!("{name}.").into(),
         false => name.as_ref().into(),
     }))
+}
+
+/// One label that begins and ends with a letter or digit; the other rules of a label hold already.
+fn parse_service(name: &str) -> Result<DestinationHost, DestinationError> {
+    let is_edge = |c: char| c.is_ascii_alphanumeric();
+    if name.contains('.') || !name.starts_with(is_edge) || !name.ends_with(is_edge) {
+        return Err(DestinationError::Service { name: name.into() });
+    }
+    Ok(DestinationHost::Service(name.into()))
 }
 
 fn destination_port(text: &str) -> Result<u16, DestinationError> {
@@ -197,6 +230,9 @@ mod tests {
             ("https://[::1]:9443/a", "https://[::1]:9443/a"),
             ("http://[2001:db8::1]", "http://[2001:db8::1]"),
             ("http://tasks.roo_roo.:6300", "http://tasks.roo_roo.:6300"),
+            ("http://Stack_Shop.service.roo.", "http://stack_shop.service.roo"),
+            ("http://shop.service.roo:80/a", "http://shop.service.roo:80/a"),
+            ("http://service.roo:80", "http://service.roo"),
         ] {
             assert_eq!(text.parse::<Destination>().unwrap().to_string(), shown);
         }
@@ -217,6 +253,10 @@ mod tests {
         assert_eq!(fault("http://a#b"), DestinationError::QueryOrFragment);
         assert!(matches!(fault("http://a b"), DestinationError::Host { .. }));
         assert!(matches!(fault("http://[::1"), DestinationError::Ipv6 { .. }));
+        for name in ["a.b", "_a", "a_"] {
+            let url = format!("http://{name}.service.roo");
+            assert_eq!(fault(&url), DestinationError::Service { name: name.into() });
+        }
         assert!(matches!(fault("http://a/b c"), DestinationError::Path { character: ' ' }));
         assert!(matches!(fault("http://a/b\r\nc"), DestinationError::Path { character: '\r' }));
     }
@@ -227,6 +267,13 @@ mod tests {
             if let Ok(destination) = text.parse::<Destination>() {
                 prop_assert_eq!(destination.to_string().parse::<Destination>().unwrap(), destination);
             }
+        }
+
+        #[test]
+        fn a_services_url_survives_the_round_trip(text in "https?://[a-z0-9]{1,9}\\.service\\.roo(:[1-9][0-9]{0,3})?/?") {
+            let destination = text.parse::<Destination>().unwrap();
+            prop_assert!(matches!(destination.host, DestinationHost::Service(_)));
+            prop_assert_eq!(destination.to_string(), text.trim_end_matches('/'));
         }
 
         #[test]

@@ -29,7 +29,7 @@ pub(crate) enum Failure {
     /// The client stopped sending its body.
     #[error("the request body did not arrive in time")]
     RequestTimeout,
-    /// The route has no destination, or its service no address.
+    /// The route has no destination, or its services have no instance.
     #[error("the service has no instance right now")]
     NoUpstream,
     /// The destination's name does not resolve.

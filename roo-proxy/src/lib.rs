@@ -1,7 +1,7 @@
 //! The data plane of Roo: listeners, TLS, routes, forwarding, upstream pools.
 //!
 //! A [`Proxy`] is started on bound [`Listeners`] and from then on only handed immutable snapshots
-//! through its [`Control`]: a [`RouteTable`], [`Certificates`], [`Replies`]. It hands out [`Events`].
+//! through its [`Control`]: a [`RouteTable`], a [`ServiceTable`], [`Certificates`], [`Replies`]. It hands out [`Events`].
 //! It knows nothing of where snapshots come from.
 //!
 //! The vocabulary:
@@ -9,6 +9,8 @@
 //! - An *origin* ([`Origin`]) is what a client asks for: host, port and scheme.
 //! - A *destination* ([`Destination`]) is one upstream as written in a route; its name may resolve to
 //!   several addresses, and each of them takes part in the rotation.
+//! - A *service* is a name under [`SERVICE_SUFFIX`] as the host of a destination. The [`ServiceTable`] has its
+//!   *endpoints* ([`Endpoint`]): where each of its instances listens.
 //! - A *route* ([`Route`]) leads from one origin to its destinations.
 //! - A *worker* is a thread with its own event loop, its own listening sockets and its own pool of
 //!   upstream connections; nothing on a request's way is shared with another worker but the snapshots.
@@ -25,6 +27,7 @@ mod origin;
 mod proxy;
 mod replies;
 mod route;
+mod service;
 mod table;
 
 // The way of a connection and its requests, in order.
@@ -55,7 +58,7 @@ mod metric;
 pub use certificate::{CertificateError, Certificates, certified_key};
 pub use config::{Config, Limits, Timeouts};
 pub use control::{Control, Stats};
-pub use destination::{Destination, DestinationError, DestinationHost};
+pub use destination::{Destination, DestinationError, DestinationHost, SERVICE_SUFFIX};
 pub use event::{Event, Events};
 pub use ipnet::IpNet;
 pub use listener::{BindError, Listeners, Port};
@@ -64,4 +67,5 @@ pub use origin::{Origin, OriginError, Scheme};
 pub use proxy::{Proxy, StartError};
 pub use replies::{Replies, Reply};
 pub use route::{Route, RouteError, UpstreamTls};
+pub use service::{Endpoint, ServiceTable};
 pub use table::RouteTable;

@@ -3,28 +3,49 @@
 //! | key | value | who writes |
 //! |---|---|---|
 //! | `com.roo.host:<host>[:<port>]:<scheme>` | a destination URL or a route document | people, the Swarm watcher |
+//! | `com.roo.service:<service>:<instance>` | an instance of a service | the registrar |
 //! | `com.roo.cache:<name>` | certificate and key, sealed | the issuer |
 //! | `com.roo.acme.account:<directory>` | the ACME account, sealed | the issuer |
 //! | `com.roo.acme.order:<name>` | the order in flight, sealed | the issuer |
 //! | `com.roo.acme.attempts:<name>` | failures and the next try, sealed | the issuer |
 //! | `com.roo.acme.answer:<token>` | an http-01 key authorization | the issuer |
 //! | `com.roo.ca` | the internal certificate authority, sealed | the issuer |
+//! | `com.roo.token:<name>` | what a token of the API may do, sealed | `roo token` |
+//! | `com.roo.secret` | how far a change of the secret is; the new one sealed with the old one | `roo secret` |
+//! | `com.roo.secret.node:<id>` | how far this node has followed it | the node |
 //! | `com.roo.lock:<what>` | who holds it, bound to a lease | whoever holds it |
 
+use roo_discovery::{InstanceId, ServiceName};
 use roo_kv::Key;
 use roo_proxy::Origin;
 
 /// Routes: `com.roo.host:<origin>`.
 pub(crate) const ROUTE_PREFIX: &str = "com.roo.host:";
+/// Instances: `com.roo.service:<service>:<instance>`. The values are for everybody to read.
+pub(crate) const INSTANCE_PREFIX: &str = "com.roo.service:";
 /// Certificates: `com.roo.cache:<name>`.
 pub(crate) const CERTIFICATE_PREFIX: &str = "com.roo.cache:";
 /// Answers to http-01 challenges: `com.roo.acme.answer:<token>`.
 pub(crate) const ANSWER_PREFIX: &str = "com.roo.acme.answer:";
+/// Tokens of the API: `com.roo.token:<name>`.
+pub(crate) const TOKEN_PREFIX: &str = "com.roo.token:";
+/// How far a change of the secret is. Also the name under which the new one is sealed.
+pub(crate) const SECRET: &str = "com.roo.secret";
+/// How far nodes have followed it: `com.roo.secret.node:<id>`.
+pub(crate) const SECRET_NODE_PREFIX: &str = "com.roo.secret.node:";
 /// What is sealed with the cluster's secret begins with one of these.
-pub(crate) const SEALED_PREFIXES: &[&str] =
-    &[CERTIFICATE_PREFIX, "com.roo.acme.account:", "com.roo.acme.order:", "com.roo.acme.attempts:", "com.roo.ca"];
+pub(crate) const SEALED_PREFIXES: &[&str] = &[
+    CERTIFICATE_PREFIX,
+    TOKEN_PREFIX,
+    "com.roo.acme.account:",
+    "com.roo.acme.order:",
+    "com.roo.acme.attempts:",
+    "com.roo.ca",
+];
+/// Of what belongs to Roo, what people write: a cluster that has none of it, and nothing else, counts as empty.
+pub(crate) const WRITTEN_BY_PEOPLE: &[&str] = &[ROUTE_PREFIX];
 /// Everything that belongs to Roo.
-const ROO_PREFIX: &str = "com.roo.";
+pub(crate) const ROO_PREFIX: &str = "com.roo.";
 
 /// What an ordinary caller of the API may do with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +69,25 @@ pub(crate) fn access(key: &str) -> Access {
     }
 }
 
+/// Whether keys of Roo's own, except routes, may lie under `prefix`.
+pub(crate) fn reserves_under(prefix: &str) -> bool {
+    ROO_PREFIX.starts_with(prefix) || access(prefix) == Access::Reserved
+}
+
+/// Whether Roo writes the key by itself and makes it anew when it is gone.
+pub(crate) fn is_made_anew(key: &str) -> bool {
+    key == "com.roo.ca" || [CERTIFICATE_PREFIX, "com.roo.acme.", "com.roo.lock:"].iter().any(|p| key.starts_with(p))
+}
+
 /// The key of the route for `origin`.
 pub(crate) fn route(origin: &Origin) -> Key {
     known(format!("{ROUTE_PREFIX}{origin}"))
+}
+
+/// The key of the instance `id` of `service`. A service's name holds no colon, so that no prefix of one service is
+/// one of another.
+pub(crate) fn instance(service: &ServiceName, id: &InstanceId) -> Key {
+    known(format!("{INSTANCE_PREFIX}{service}:{id}"))
 }
 
 /// The key of the certificate for `name`.
@@ -83,6 +120,26 @@ pub(crate) fn internal_ca() -> Key {
     known("com.roo.ca".to_owned())
 }
 
+/// The key of what is known about the API's token called `name`.
+pub(crate) fn token(name: &str) -> Key {
+    known(format!("{TOKEN_PREFIX}{name}"))
+}
+
+/// The key of the record about a change of the secret.
+pub(crate) fn secret() -> Key {
+    known(SECRET.to_owned())
+}
+
+/// The key of what a node has confirmed of it.
+pub(crate) fn secret_of_node(node: roo_kv::NodeId) -> Key {
+    secret_of(&node.to_string())
+}
+
+/// The same, for an id that was read from such a key.
+pub(crate) fn secret_of(node: &str) -> Key {
+    known(format!("{SECRET_NODE_PREFIX}{node}"))
+}
+
 /// The key of the lock on `what`.
 pub(crate) fn lock(what: &str) -> Key {
     known(format!("com.roo.lock:{what}"))
@@ -98,6 +155,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_may_hold_keys_of_roo_is_known_by_its_prefix() {
+        for (prefix, expected) in [
+            ("", true),
+            ("com", true),
+            ("com.roo.", true),
+            ("com.roo.h", true),
+            ("com.roo.host:", false),
+            ("com.roo.host:a", false),
+            ("com.roo.cache:a", true),
+            ("com.roost", false),
+            ("x", false),
+        ] {
+            assert_eq!(reserves_under(prefix), expected, "{prefix}");
+        }
+    }
+
+    #[test]
     fn only_routes_and_foreign_keys_may_be_written() {
         for (key, expected) in [
             ("test", Access::Ordinary),
@@ -106,6 +180,7 @@ mod tests {
             ("com.roo.cache:a.b", Access::Reserved),
             ("com.roo.cluster:x", Access::Reserved),
             ("com.roo.ca", Access::Reserved),
+            ("com.roo.service:shop:a", Access::Reserved),
         ] {
             assert_eq!(access(key), expected, "{key}");
         }

@@ -4,6 +4,7 @@
 //! it knows: `roo-kv`, `roo-proxy`, `roo-acme`, `roo-docker`, none of which knows another.
 
 mod api;
+mod api_ca;
 mod app;
 mod cli;
 mod config;

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub enum Action {
     Write,
     Read,
+    /// Whatever the node has.
+    ReadStale,
 }
 
 /// What all clients of a round did together.
@@ -79,8 +81,8 @@ impl Client {
         self.send(self.dialect.write(key, value)?).await.map(drop)
     }
 
-    async fn read(&mut self, key: &str, expected: &[u8]) -> Result<()> {
-        let answer = self.send(self.dialect.read(key)?).await?;
+    async fn read(&mut self, key: &str, stale: bool, expected: &[u8]) -> Result<()> {
+        let answer = self.send(self.dialect.read(key, stale)?).await?;
         ensure!(self.dialect.holds(&answer, expected), "{key} has another value: {answer:?}");
         Ok(())
     }
@@ -133,6 +135,31 @@ pub async fn run(
     Ok(done)
 }
 
+/// Has `count` clients write the keys `fill/0` to `fill/<keys - 1>` among them.
+pub async fn fill(count: usize, addresses: &[SocketAddr], dialect: &Dialect, keys: usize) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    for (k, address) in addresses.iter().cycle().take(count).enumerate() {
+        let mut client = Client::connect(*address, dialect.clone()).await?;
+        tasks.spawn(async move {
+            let value = value();
+            for key in (k..keys).step_by(count) {
+                client.write(&format!("fill/{key}"), &value).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// Reads the key `fill/<key>`, linearizably.
+pub async fn check(address: SocketAddr, dialect: &Dialect, key: usize) -> Result<()> {
+    let mut client = Client::connect(address, dialect.clone()).await?;
+    client.read(&format!("fill/{key}"), false, &value()).await
+}
+
 async fn repeat(mut client: Client, action: Action, number: usize, deadline: Instant) -> Result<Vec<Duration>> {
     let value = value();
     let mut times = Vec::new();
@@ -143,7 +170,10 @@ async fn repeat(mut client: Client, action: Action, number: usize, deadline: Ins
         }
         match action {
             Action::Write => client.write(&format!("bench/{number}/{}", times.len() % KEYS), &value).await?,
-            Action::Read => client.read(&shared_key(number + times.len()), &value).await?,
+            Action::Read | Action::ReadStale => {
+                let stale = action == Action::ReadStale;
+                client.read(&shared_key(number + times.len()), stale, &value).await?;
+            }
         }
         times.push(start.elapsed());
     }

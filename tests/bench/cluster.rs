@@ -1,4 +1,4 @@
-//! What a cluster of three does in time: a route that becomes live everywhere, and the loss of the leader.
+//! What a cluster of three does in time: a route that becomes live everywhere, the leader stopped, the leader lost.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use http::Method;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::options::Options;
 use crate::series::Series;
@@ -24,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Runs the part; gives its section of the report.
 pub async fn run(options: &Options) -> Result<String> {
     let mut live = Series::default();
+    let mut handover = Series::default();
     let mut failover = Series::default();
     for round in 0..options.rounds {
         let context = Context::new();
@@ -33,8 +35,9 @@ pub async fn run(options: &Options) -> Result<String> {
             let host = format!("live-{round}-{k}.localhost");
             live.push(route_live(&cluster, &host, &upstream.url()).await?);
         }
+        handover.push(leader_stopped(&mut cluster).await?);
         failover.push(leader_lost(&mut cluster).await?);
-        eprintln!("cluster, round {}: route live {live}, leader lost {failover}", round + 1);
+        eprintln!("cluster, round {}: route live {live}, stopped {handover}, lost {failover}", round + 1);
     }
     let mut report = String::from("### Cluster\n\nThree nodes on loopback, in milliseconds.\n\n");
     report += "| | median | highest |\n|---|--:|--:|\n";
@@ -43,6 +46,12 @@ pub async fn run(options: &Options) -> Result<String> {
         "| `PUT` of a route until all three nodes serve it | {:.1} | {:.1} |",
         live.median(),
         live.highest()
+    );
+    let _ = writeln!(
+        report,
+        "| the leader stopped by SIGTERM: longest wait of a writer at another node | {:.0} | {:.0} |",
+        handover.median(),
+        handover.highest()
     );
     let _ = writeln!(
         report,
@@ -67,6 +76,30 @@ async fn route_live(cluster: &Cluster, host: &str, url: &str) -> Result<f64> {
 
 async fn serves(address: SocketAddr, host: &str) -> Result<bool> {
     Ok(send(address, request(Method::GET, host, "/", "")).await?.status == 200)
+}
+
+/// Stops the leader while a client writes at another node, one write after the other: its longest wait, in
+/// milliseconds. Then the node is started again.
+async fn leader_stopped(cluster: &mut Cluster) -> Result<f64> {
+    let leader = cluster.leader().await?;
+    let other = cluster.nodes[(leader + 1) % 3].api.clone();
+    let stopped = CancellationToken::new();
+    let watched = stopped.clone();
+    let writer = tokio::spawn(async move {
+        let mut longest = Duration::ZERO;
+        while !watched.is_cancelled() {
+            let begin = Instant::now();
+            other.put("during", "x").await?;
+            longest = longest.max(begin.elapsed());
+        }
+        anyhow::Ok(longest)
+    });
+    cluster.nodes[leader].stop().await?;
+    stopped.cancel();
+    let longest = writer.await??;
+    cluster.nodes[leader] = cluster.starts[leader].spawn().await?;
+    cluster.formed().await?;
+    Ok(longest.as_secs_f64() * 1000.0)
 }
 
 /// Milliseconds from the kill of the leader until a write through another node is acknowledged.

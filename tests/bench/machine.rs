@@ -1,5 +1,6 @@
 //! What the figures of a run depend on.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -32,19 +33,55 @@ fn processor() -> Result<String> {
     Ok(name.map_or("processor unknown", |(_, name)| name.trim()).to_owned())
 }
 
-/// The file system below `dir` and the median time of an append of 4 KiB with `fdatasync`; an error if it has no disk.
-pub fn disk(dir: &Path) -> Result<String> {
+/// The file system below `dir`; an error if it has no disk.
+pub fn file_system(dir: &Path) -> Result<String> {
     let kind = said("findmnt", &["-n", "-o", "FSTYPE", "-T", &dir.to_string_lossy()])?;
     ensure!(kind != "tmpfs", "{} is in memory; writes there prove nothing", dir.display());
+    Ok(kind)
+}
+
+/// The median time of an append of 4 KiB with `fdatasync` below `dir`, in milliseconds.
+pub fn sync_time(dir: &Path) -> Result<f64> {
     let mut file = std::fs::File::create(dir.join("fdatasync"))?;
     let mut times = Series::default();
     for _ in 0..200 {
-        std::io::Write::write_all(&mut file, &[1; 4096])?;
+        file.write_all(&[1; 4096])?;
         let start = Instant::now();
         file.sync_data()?;
-        times.push(start.elapsed().as_secs_f64() * 1e6);
+        times.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    Ok(format!("{kind}, fdatasync after an append of 4 KiB: {:.0} µs", times.median()))
+    Ok(times.median())
+}
+
+/// The median time of a byte there and back over a connection on loopback, in milliseconds.
+pub fn round_trip() -> Result<f64> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let mut client = std::net::TcpStream::connect(listener.local_addr()?)?;
+    let (mut server, _) = listener.accept()?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let echo = std::thread::spawn(move || {
+        let mut byte = [0];
+        while server.read_exact(&mut byte).and_then(|()| server.write_all(&byte)).is_ok() {}
+    });
+    let mut times = Series::default();
+    for _ in 0..1000 {
+        let start = Instant::now();
+        client.write_all(&[1])?;
+        client.read_exact(&mut [0])?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    drop(client);
+    ensure!(echo.join().is_ok(), "the echo panicked");
+    Ok(times.median())
+}
+
+/// Resident memory of a process, in bytes.
+pub fn memory(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kilobytes << 10)
 }
 
 fn said(program: &str, arguments: &[&str]) -> Result<String> {

@@ -44,6 +44,7 @@ macro_rules! pages {
 
 pages! {
     readme: "README.md",
+    backup: "docs/backup.md",
     certificates: "docs/certificates.md",
     cluster: "docs/cluster.md",
     configuration: "docs/configuration.md",
@@ -52,6 +53,8 @@ pages! {
     operations: "docs/operations.md",
     profiles: "docs/profiles.md",
     routes: "docs/routes.md",
+    security: "docs/security.md",
+    services: "docs/services.md",
     store: "docs/store.md",
     swarm: "docs/swarm.md",
 }
@@ -180,7 +183,7 @@ impl<'a> Stage<'a> {
         let script = format!("set -euo pipefail\n{before}\nexec {last}");
         let log = self.context.path(&format!("daemon-{}.log", self.daemons.len()));
         let mut daemon = Process::spawn(self.bash(&self.real(&script)), &log)?;
-        let signs = ["Ctrl-C stops it.", "demo listens on", "\"listener\":\"raft\""];
+        let signs = ["Ctrl-C stops it.", "Ctrl-C takes it out", "demo listens on", "\"listener\":\"raft\""];
         let is_up = until("it says that it is up", async || {
             let is_running = daemon.is_running();
             let output = daemon.output();
@@ -388,6 +391,17 @@ fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(&full).with_context(|| full.display().to_string())
 }
 
+/// The files in a folder and in those in it.
+fn files(folder: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(folder))? {
+        let entry = entry?;
+        let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() { found.extend(files(&path)?) } else { found.push(path) }
+    }
+    Ok(found)
+}
+
 /// Code up to its unit tests, blanks collapsed.
 fn code(path: &str) -> Result<String> {
     let text = read(path)?;
@@ -546,8 +560,8 @@ fn every_reason_of_the_proxy_is_documented_with_its_status() -> Result<()> {
 fn every_code_of_the_api_is_documented_with_its_status() -> Result<()> {
     let numbers = status_numbers();
     let mut due: BTreeSet<(String, String)> = BTreeSet::new();
-    for entry in std::fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../roo/src/api"))? {
-        let code = code(&format!("roo/src/api/{}", entry?.file_name().to_string_lossy()))?.replace("( ", "(");
+    for path in files("roo/src/api")? {
+        let code = code(&path)?.replace("( ", "(");
         due.extend(quoted_after(&code, "bad_request(\"").into_iter().map(|name| (name, "400".to_owned())));
         for part in code.split("StatusCode::").skip(1) {
             let Some((constant, rest)) = part.split_once(", \"") else { continue };

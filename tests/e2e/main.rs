@@ -5,12 +5,23 @@
 
 mod support;
 
+mod access;
+mod api_tls;
+mod backup;
 mod cli;
 mod cluster;
+mod condition;
 mod dev;
+mod disk;
 mod docs;
 mod kv;
+mod lease;
+mod membership;
 mod pebble;
 mod profile;
 mod proxy;
 mod routes;
+mod secrets;
+mod services;
+mod txn;
+mod watch;

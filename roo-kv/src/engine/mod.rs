@@ -1,8 +1,9 @@
-//! Where the state machine keeps its bytes: an ordered map with atomic batches, and nothing else.
+//! Where the copy of the state on disk is: an ordered map with atomic batches, and nothing else.
 //!
-//! The engine is a view that can be rebuilt from snapshot and log, so it need not be durable; but after a crash it
-//! must show the batches up to some point in order, each whole or not at all.
+//! The copy can be rebuilt from snapshot and log, so an engine need not be durable; but after a crash it must show the
+//! batches up to some point in order, each whole or not at all.
 
+#[cfg(test)]
 mod memory;
 mod sled;
 
@@ -14,48 +15,25 @@ pub(crate) use memory::Memory;
 pub(crate) use self::sled::Sled;
 
 /// Writes (`Some`) and removals (`None`) that happen together.
-pub(crate) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+pub(crate) type Batch<'a> = Vec<(&'a [u8], Option<&'a [u8]>)>;
 
 /// An ordered map of bytes.
-pub(crate) trait Engine: Send + Sync + 'static {
-    /// The value under a key.
-    fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>>;
-
-    /// Shows keys from `from` on, ascending, until `visit` answers false.
-    fn visit(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()>;
+pub(crate) trait Engine: Send + 'static {
+    /// Shows all keys, ascending, until `visit` answers false.
+    fn visit(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()>;
 
     /// Carries out all changes, or none.
-    fn write(&self, changes: Changes) -> io::Result<()>;
+    fn write(&mut self, batch: &Batch<'_>) -> io::Result<()>;
 
     /// Hands what was written to the operating system.
-    fn flush(&self) -> io::Result<()>;
-}
+    fn flush(&mut self) -> io::Result<()>;
 
-/// In place of an engine after it was closed: every use fails.
-pub(crate) struct Closed;
+    /// Throws everything away, whatever state it is in, and gives the room back. If it is cut short, all is gone or the
+    /// last batch is.
+    fn clear(&mut self) -> io::Result<()>;
 
-impl Closed {
-    fn error() -> io::Error {
-        io::Error::new(io::ErrorKind::NotConnected, "the store was shut down")
-    }
-}
-
-impl Engine for Closed {
-    fn get(&self, _key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Err(Self::error())
-    }
-
-    fn visit(&self, _from: &[u8], _visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
-        Err(Self::error())
-    }
-
-    fn write(&self, _changes: Changes) -> io::Result<()> {
-        Err(Self::error())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        Err(Self::error())
-    }
+    /// Bytes it takes on disk.
+    fn disk_bytes(&self) -> io::Result<u64>;
 }
 
 #[cfg(test)]
@@ -63,44 +41,48 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn behaves_as_an_ordered_map(engine: &dyn Engine) {
-        engine.write(vec![(b"b".to_vec(), Some(b"2".to_vec())), (b"a".to_vec(), Some(b"1".to_vec()))]).unwrap();
-        engine.write(vec![(b"c".to_vec(), Some(vec![])), (b"a".to_vec(), None)]).unwrap();
-        assert_eq!(engine.get(b"a").unwrap(), None);
-        assert_eq!(engine.get(b"b").unwrap().as_deref(), Some(&b"2"[..]));
-
-        let mut seen = Vec::new();
+    fn content(engine: &dyn Engine) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut content = Vec::new();
         engine
-            .visit(b"b", &mut |key, value| {
-                seen.push((key.to_vec(), value.to_vec()));
+            .visit(&mut |key, value| {
+                content.push((key.to_vec(), value.to_vec()));
                 true
             })
             .unwrap();
-        assert_eq!(seen, [(b"b".to_vec(), b"2".to_vec()), (b"c".to_vec(), vec![])]);
+        content
+    }
+
+    fn behaves_as_an_ordered_map(engine: &mut dyn Engine) {
+        engine.write(&vec![(b"x", Some(b"9"))]).unwrap();
+        engine.clear().unwrap();
+        engine.write(&vec![(b"b", Some(b"2")), (b"a", Some(b"1"))]).unwrap();
+        engine.write(&vec![(b"c", Some(b"")), (b"a", None)]).unwrap();
+        assert_eq!(content(engine), [(b"b".to_vec(), b"2".to_vec()), (b"c".to_vec(), vec![])]);
 
         let mut count = 0;
         engine
-            .visit(b"", &mut |_, _| {
+            .visit(&mut |_, _| {
                 count += 1;
                 false
             })
             .unwrap();
         assert_eq!(count, 1);
         engine.flush().unwrap();
+        assert!(engine.disk_bytes().unwrap() > 0);
     }
 
     #[test]
     fn memory_behaves() {
-        behaves_as_an_ordered_map(&Memory::default());
+        behaves_as_an_ordered_map(&mut Memory::default());
     }
 
     #[test]
     fn sled_behaves_and_keeps_what_was_written() {
         let dir = tempfile::tempdir().unwrap();
-        let engine = Sled::open(dir.path()).unwrap();
-        behaves_as_an_ordered_map(&engine);
+        let mut engine = Sled::open(dir.path()).unwrap();
+        behaves_as_an_ordered_map(&mut engine);
         drop(engine);
         let engine = Sled::open(dir.path()).unwrap();
-        assert_eq!(engine.get(b"b").unwrap().as_deref(), Some(&b"2"[..]));
+        assert_eq!(content(&engine)[0], (b"b".to_vec(), b"2".to_vec()));
     }
 }

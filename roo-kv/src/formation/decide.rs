@@ -32,8 +32,6 @@ pub(crate) struct Survey {
     pub(crate) size: usize,
     /// Who the others are has stayed the same for as long as [`stability_needed`] says.
     pub(crate) settled: bool,
-    /// For a node that promised: another node answers at the initiator's address, and has for several looks.
-    pub(crate) initiator_replaced: bool,
 }
 
 impl Survey {
@@ -64,6 +62,7 @@ pub(crate) enum Decision {
 pub(crate) fn decide(own: NodeId, standing: &Standing, survey: &Survey) -> Decision {
     match standing {
         Standing::Member { .. } => Decision::Wait("the cluster's leader".to_owned()),
+        Standing::Superseded { .. } => Decision::Wait("its data directory to be emptied".to_owned()),
         Standing::Promised { initiator, cluster, .. } => promised(*initiator, *cluster, survey),
         Standing::Founding { .. } => founding(own, survey),
         Standing::Pristine => pristine(own, survey),
@@ -74,7 +73,8 @@ fn pristine(own: NodeId, survey: &Survey) -> Decision {
     if let Some(join) = cluster_to_join(survey, None) {
         return join;
     }
-    if survey.seen.values().any(|seen| seen.standing != StandingForm::Pristine) {
+    let founds = |seen: &Seen| matches!(seen.standing, StandingForm::Founding { .. } | StandingForm::Promised { .. });
+    if survey.seen.values().any(founds) {
         return Decision::Wait("another node, which is founding the cluster".to_owned());
     }
     let present = survey.seen.len() + 1;
@@ -99,7 +99,7 @@ fn founding(own: NodeId, survey: &Survey) -> Decision {
     let outranked = survey.seen.iter().any(|(id, seen)| match seen.standing {
         StandingForm::Member { .. } => true,
         StandingForm::Founding { .. } => *id < own,
-        StandingForm::Pristine | StandingForm::Promised { .. } => false,
+        StandingForm::Pristine | StandingForm::Promised { .. } | StandingForm::Superseded { .. } => false,
     });
     if outranked {
         return Decision::Yield;
@@ -111,7 +111,7 @@ fn founding(own: NodeId, survey: &Survey) -> Decision {
     let candidates = survey.seen.iter().filter(|(_, seen)| match seen.standing {
         StandingForm::Pristine => true,
         StandingForm::Promised { initiator, .. } => initiator == own,
-        StandingForm::Founding { .. } | StandingForm::Member { .. } => false,
+        StandingForm::Founding { .. } | StandingForm::Member { .. } | StandingForm::Superseded { .. } => false,
     });
     let candidates: Vec<_> = candidates.map(|(id, seen)| (*id, seen.address.clone())).collect();
     if candidates.len() + 1 < survey.majority() {
@@ -128,11 +128,17 @@ fn promised(initiator: NodeId, cluster: ClusterId, survey: &Survey) -> Decision 
     match survey.seen.get(&initiator).map(|seen| seen.standing) {
         Some(StandingForm::Founding { cluster: now } | StandingForm::Member { cluster: now }) if now == cluster => {}
         Some(_) => return Decision::Release,
-        None if survey.initiator_replaced => return Decision::Release,
+        // It may have founded the cluster with this node and be elsewhere now, so its silence ends nothing.
         None => {}
     }
-    cluster_to_join(survey, Some(cluster))
-        .unwrap_or_else(|| Decision::Wait(format!("node {initiator}, which is founding the cluster with this node")))
+    cluster_to_join(survey, Some(cluster)).unwrap_or_else(|| {
+        let lost = if survey.seen.contains_key(&initiator) {
+            ""
+        } else {
+            "; should its disk be lost, empty the data directory of this node, which holds nothing yet"
+        };
+        Decision::Wait(format!("node {initiator}, which is founding the cluster with this node{lost}"))
+    })
 }
 
 fn cluster_to_join(survey: &Survey, only: Option<ClusterId>) -> Option<Decision> {
@@ -156,7 +162,7 @@ mod tests {
             .iter()
             .map(|(id, standing)| (NodeId(*id), Seen { standing: *standing, address: format!("n{id}:1") }))
             .collect();
-        Survey { seen, size, settled: true, initiator_replaced: false }
+        Survey { seen, size, settled: true }
     }
 
     fn promised_to(initiator: u64, cluster: ClusterId) -> Standing {
@@ -220,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_is_kept_until_its_initiator_says_otherwise_or_is_replaced() {
+    fn a_promise_is_kept_until_its_initiator_says_otherwise() {
         let me = NodeId(5);
         let mine = promised_to(3, X);
         let other_cluster = survey(3, &[(7, StandingForm::Member { cluster: Y })]);
@@ -230,8 +236,8 @@ mod tests {
         assert_eq!(decide(me, &mine, &survey(3, &[(3, FREE)])), Decision::Release);
         let again = survey(3, &[(3, StandingForm::Founding { cluster: Y })]);
         assert_eq!(decide(me, &mine, &again), Decision::Release);
-        let replaced = Survey { initiator_replaced: true, ..survey(3, &[(8, FREE)]) };
-        assert_eq!(decide(me, &mine, &replaced), Decision::Release);
+        let gone = survey(3, &[(8, FREE)]);
+        assert!(matches!(decide(me, &mine, &gone), Decision::Wait(what) if what.contains("empty the data directory")));
         let founded = survey(3, &[(3, StandingForm::Member { cluster: X })]);
         assert!(matches!(decide(me, &mine, &founded), Decision::Join { cluster: X, .. }));
     }

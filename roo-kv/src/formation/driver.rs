@@ -1,18 +1,24 @@
 //! Looking around, and doing what was decided.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
 
 use super::decide::{Decision, Seen, Survey, decide, stability_needed};
 use super::targets::Targets;
 use crate::config::Peers;
+use crate::encounter::Rival;
 use crate::id::NodeId;
 use crate::identity::Standing;
-use crate::node::Node;
-use crate::peer::{Answer, Ask, StandingForm};
+use crate::membership::{Belonging, Words};
+use crate::node::{Ending, Node};
+use crate::peer::{Answer, Ask, HelloAnswer, StandingForm};
+use crate::runtime::blocking;
+use crate::txn::Scan;
 
 /// Between looks while there is no cluster.
 const FORMING_PAUSE: Duration = Duration::from_millis(250);
@@ -26,8 +32,8 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(4);
 /// Greetings at once.
 const GREETINGS_MAX: usize = 32;
 
-/// Looks in a row that must show another node at the initiator's address before a grant ends.
-const REPLACED_LOOKS: u32 = 8;
+/// Members, and addresses where one may be, that are asked whether this node is a member.
+const WITNESSES_MAX: usize = 5;
 
 /// Brings a node into a cluster, and keeps it in touch.
 pub(crate) struct Former {
@@ -35,15 +41,22 @@ pub(crate) struct Former {
     targets: Targets,
     by_name: bool,
     start_delay: Duration,
-    initiator_replaced: u32,
+    is_negligible: fn(&str) -> bool,
+    /// What the leader said of this node's membership.
+    words: Words,
+    /// It came into its cluster in this run, and has not taken note of that yet.
+    is_new: bool,
 }
 
 impl Former {
-    pub(crate) fn new(node: Arc<Node>, peers: Peers, start_delay: Duration) -> Self {
+    pub(crate) fn new(node: Arc<Node>, peers: Peers, start_delay: Duration, is_negligible: fn(&str) -> bool) -> Self {
         // Whoever is alone has nobody to wait for.
         let start_delay = if peers == Peers::Alone { Duration::ZERO } else { start_delay };
         let by_name = matches!(peers, Peers::Dns { .. });
-        Self { node, targets: Targets::new(peers), by_name, start_delay, initiator_replaced: 0 }
+        // Only a name can hide nodes from each other.
+        node.settled.store(!by_name, Ordering::Relaxed);
+        let (targets, words) = (Targets::new(peers), Words::default());
+        Self { node, targets, by_name, start_delay, is_negligible, words, is_new: false }
     }
 
     /// Runs until the node stops.
@@ -55,12 +68,14 @@ impl Former {
         let stop = self.node.stop.clone();
         loop {
             let pause = tokio::select! {
-                pause = self.look_and_act() => pause,
+                biased;
                 () = stop.cancelled() => return,
+                pause = self.look_and_act() => pause,
             };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                biased;
                 () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -68,9 +83,14 @@ impl Former {
     async fn look_and_act(&mut self) -> Duration {
         let standing = self.node.identity.standing();
         if standing.cluster().is_some() {
+            if std::mem::take(&mut self.is_new) {
+                // Whoever took it in has said so by that.
+                self.words.hear(true, self.node.dead_after, Instant::now());
+            }
             self.keep_in_touch().await;
             return if self.node.leader().is_some() { MEMBER_PAUSE } else { FORMING_PAUSE };
         }
+        self.is_new = true;
         let targets = match self.targets.look().await {
             Ok(targets) => targets,
             Err(what) => {
@@ -108,14 +128,19 @@ impl Former {
     }
 
     async fn survey(&mut self, targets: &[String], standing: &Standing) -> Survey {
-        let mut addresses: BTreeSet<String> =
-            targets.iter().filter(|target| !self.targets.is_own(target, &self.node.own_address)).cloned().collect();
+        let mut targets: BTreeSet<String> = targets.iter().cloned().collect();
+        if self.by_name {
+            // A name may hide this node's peers from it, but not it from them: whoever greets it is counted.
+            targets.extend(self.node.book.reachable());
+        }
+        targets.retain(|target| !self.targets.is_own(target, &self.node.own_address));
+        let mut addresses = targets.clone();
         let mut size = addresses.len() + 1;
         let promised = match standing {
-            Standing::Promised { initiator, address, .. } => Some((*initiator, address.clone())),
+            Standing::Promised { address, .. } => Some(address.clone()),
             _ => None,
         };
-        addresses.extend(promised.iter().map(|(_, address)| address.clone()));
+        addresses.extend(promised);
 
         let greeted = self.greet(addresses).await;
         let mut seen = BTreeMap::new();
@@ -128,16 +153,11 @@ impl Former {
                 size -= usize::from(target);
             }
         }
-        let replaced = promised.is_some_and(|(initiator, address)| {
-            !seen.contains_key(&initiator) && greeted.iter().any(|(greeted, ..)| *greeted == address)
-        });
-        self.initiator_replaced = if replaced { self.initiator_replaced + 1 } else { 0 };
         let size = size.max(1);
         Survey {
             seen,
             size,
             settled: self.targets.unchanged_for() >= stability_needed(self.by_name, size, self.start_delay),
-            initiator_replaced: self.initiator_replaced >= REPLACED_LOOKS,
         }
     }
 
@@ -146,7 +166,7 @@ impl Former {
             let ask = Ask::Hello(self.node.hello());
             match self.node.links.ask_address(&address, ask, GREETING_TIMEOUT).await {
                 Ok((node, Answer::Hello(answer))) => {
-                    self.note(node, &address, answer.you_are_at);
+                    self.note(node, &address, &answer);
                     Some((address, node, answer.hello.standing))
                 }
                 Ok(_) => None,
@@ -159,10 +179,10 @@ impl Former {
         greetings.buffer_unordered(GREETINGS_MAX).filter_map(futures_util::future::ready).collect().await
     }
 
-    fn note(&self, node: NodeId, address: &str, own: std::net::IpAddr) {
-        if node != self.node.id() {
-            self.node.book.learn(node, address);
-            self.node.own_address.seen_by_peer(own);
+    fn note(&self, node: NodeId, address: &str, answer: &HelloAnswer) {
+        if node != self.node.id() && node == answer.hello.node {
+            self.node.meet(&answer.hello, address);
+            self.node.own_address.seen_by_peer(answer.you_are_at);
         }
     }
 
@@ -206,28 +226,106 @@ impl Former {
     /// Greets members that were not heard from lately and addresses where somebody new may be.
     async fn keep_in_touch(&mut self) {
         let members = self.node.members();
-        let node = &self.node;
+        let (this, node) = (&*self, &self.node);
         let others: Vec<_> = members.into_iter().filter(|(id, _)| *id != node.id()).collect();
         let greetings = stream::iter(others).map(|(id, peer)| async move {
             let ask = Ask::Hello(node.hello());
             if let Ok(Answer::Hello(answer)) = node.links.ask(id, Some(&peer.address), ask, GREETING_TIMEOUT).await {
-                node.own_address.seen_by_peer(answer.you_are_at);
+                let address = node.book.address(id).unwrap_or(peer.address);
+                this.note(id, &address, &answer);
             }
         });
         greetings.buffer_unordered(GREETINGS_MAX).collect::<Vec<()>>().await;
 
-        let Ok(targets) = self.targets.look().await else { return };
+        // Without an answer of the DNS the members are still there to be asked.
+        let targets = self.targets.look().await.unwrap_or_default();
         let unknown = targets.iter().filter(|target| {
             let known = self.node.book.node_at(target).is_some_and(|id| self.node.book.is_reachable(id));
             !known && !self.targets.is_own(target, &self.node.own_address)
         });
         let unknown = unknown.cloned().collect();
         self.greet(unknown).await;
+        self.give_way(&targets).await;
+        self.keep_membership(&targets).await;
+    }
+
+    /// Asks the leader whether this node still is a member, and to be taken in again if it is not.
+    async fn keep_membership(&mut self, targets: &[String]) {
+        let node = Arc::clone(&self.node);
+        if node.leads_surely() {
+            self.words.hear(true, node.dead_after, Instant::now());
+            return;
+        }
+        let id = node.id();
+        let question = || Ask::IsMember { node: id, passed_on: false };
+        let Some(Answer::IsMember(member)) = self.ask_cluster(targets, question).await else { return };
+        let belonging = self.words.hear(member, node.dead_after, Instant::now());
+        node.excluded.store(belonging != Belonging::Member, Ordering::Relaxed);
+        match belonging {
+            Belonging::Member => {}
+            Belonging::StayOut => {
+                self.say("a restart: this node was removed from the cluster by hand, and joins it again when it is restarted");
+            }
+            Belonging::JoinAgain => {
+                self.say("the cluster's leader to take this node in again");
+                let join = || Ask::Join { node: id, address: node.own_address.current() };
+                if self.ask_cluster(targets, join).await.is_none() {
+                    tracing::debug!("nobody takes this node in again yet");
+                }
+            }
+        }
+    }
+
+    /// Asks the leader, by way of others if need be.
+    async fn ask_cluster(&self, targets: &[String], ask: impl Fn() -> Ask) -> Option<Answer> {
+        let node = &self.node;
+        if let Some((leader, address)) = node.leader()
+            && let Ok(answer) = node.links.ask(leader, address.as_deref(), ask(), GREETING_TIMEOUT).await
+        {
+            return Some(answer);
+        }
+        let members = node.members().into_iter().filter(|(id, _)| *id != node.id() && node.book.is_reachable(*id));
+        let known = members.map(|(id, peer)| node.book.address(id).unwrap_or(peer.address));
+        let others = targets.iter().filter(|target| !self.targets.is_own(target, &node.own_address)).cloned();
+        for address in known.chain(others).take(WITNESSES_MAX) {
+            if let Ok((_, answer)) = node.links.ask_address(&address, ask(), JOIN_TIMEOUT).await {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    /// Two nodes that a name hid from each other have each founded a cluster. One that holds nothing is given up.
+    ///
+    /// One that is settled stays so and never gives way; of two that are not, the one with the lower identity stays. Nothing acknowledged is lost: at the next start, when nothing more can be acknowledged, it is
+    /// looked again whether it holds nothing, and only then it is forgotten.
+    async fn give_way(&self, targets: &[String]) {
+        let Some(own) = self.node.identity.cluster().filter(|_| !self.node.is_settled()) else { return };
+        match self.node.members().len() {
+            0 => return,
+            1 if self.holds_nothing() => {}
+            _ => return self.node.settled.store(true, Ordering::Relaxed),
+        }
+        let outranks = |rival: &Rival| targets.contains(&rival.address) && (rival.settled || rival.cluster < own);
+        let Some(rival) = self.node.encounters.rivals().into_iter().find(outranks) else { return };
+        let identity = Arc::clone(&self.node.identity);
+        if self.persist(move || identity.begin_reset()).await {
+            let reason = format!(
+                "its cluster {own} holds nothing and there is another one, {}, at {}: it gives its own one up and joins",
+                rival.cluster, rival.address
+            );
+            self.node.end(Ending { reason, restart: true });
+        }
+    }
+
+    fn holds_nothing(&self) -> bool {
+        let page = self.node.view.page(&Scan::prefix(""));
+        page.is_ok_and(|page| !page.more && page.entries.iter().all(|(key, _)| (self.is_negligible)(key.as_str())))
     }
 
     /// Does something that is on disk when it returns; true if it worked.
     async fn persist<T: Send + 'static>(&self, change: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> bool {
-        let changed = tokio::task::spawn_blocking(change).await.map_err(std::io::Error::other).flatten();
+        let changed = blocking(change).await;
         if let Err(error) = &changed {
             tracing::error!(%error, "cannot write to the data directory");
         }

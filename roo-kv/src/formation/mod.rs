@@ -4,8 +4,11 @@
 //!   included. A node grants one initiator only, and never founds after it granted. Two majorities share a node, so
 //!   two clusters cannot both be founded.
 //! - The first members are exactly the granters: without them nothing can ever be committed.
-//! - A grant ends only when the initiator itself says that it no longer founds that cluster, or when another node has
-//!   its address. Whoever finds a cluster joins it.
+//! - A grant ends only when the initiator itself says that it no longer founds that cluster. Its silence ends nothing,
+//!   nor does another node at its address: it may have founded the cluster, with this node among the voters, and have
+//!   moved. Whoever finds a cluster joins it.
+//! - A node that a name showed nobody but itself for long may be wrong. When it then meets a cluster under that name and
+//!   its own one holds nothing that anybody would miss, it gives its own one up and joins.
 //! - What a node does next is decided by [`decide`] from what it saw; the rest of this folder looks and acts.
 
 mod decide;

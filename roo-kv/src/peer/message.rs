@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Reply, Request};
 use crate::id::{ClusterId, LeaseId, NodeId, Revision};
 use crate::identity::Standing;
+use crate::membership::{ChangeAnswer, MemberChange};
 use crate::raft::{EntryForm, LogIdForm, VoteForm};
+use crate::snapshot::SnapshotId;
 
 const VERSION: u8 = 1;
 
@@ -45,7 +47,8 @@ pub(crate) enum Ask {
         to: u64,
         last: Option<LogIdForm>,
     },
-    Propose(Request),
+    /// Have these written, in this order.
+    Propose(Vec<Request>),
     /// Up to where must be applied for a read; `confirm`: after asking a quorum whether the leader still leads.
     ReadIndex {
         confirm: bool,
@@ -58,6 +61,34 @@ pub(crate) enum Ask {
         revision: Revision,
         timeout_ms: u64,
     },
+    /// How much of this snapshot the node has from an earlier attempt.
+    SnapshotOffset {
+        id: SnapshotId,
+    },
+    /// How long a lease lives yet; only the leader knows.
+    LeaseLeft {
+        lease: LeaseId,
+    },
+    /// Is there room on your disk?
+    Room,
+    /// Change the membership, if you lead.
+    Change(MemberChange),
+    /// Whether the leader counts this node among the members. A member passes it on to the leader once.
+    IsMember {
+        node: NodeId,
+        passed_on: bool,
+    },
+    /// Where your log ends.
+    LastLog,
+}
+
+/// What comes before the chunks of a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SnapshotHead {
+    pub(crate) vote: VoteForm,
+    pub(crate) id: SnapshotId,
+    /// Where in the file the chunks begin.
+    pub(crate) offset: u64,
 }
 
 /// An answer. New kinds go to the end.
@@ -73,16 +104,23 @@ pub(crate) enum Answer {
     },
     Append(AppendAnswer),
     Transfer(TransferAnswer),
-    Propose(Proposed),
+    /// Of each request.
+    Propose(Vec<Proposed>),
     Read(ReadAnswer),
-    /// `None`: not the leader; else whether the lease lives.
-    KeepAlive(Option<bool>),
+    Lease(LeaseAnswer),
     Applied(bool),
     Refused(Refusal),
     /// The leader's vote as the receiver of a snapshot knows it.
     Snapshot {
         vote: VoteForm,
     },
+    SnapshotOffset {
+        offset: u64,
+    },
+    Room(bool),
+    Changed(ChangeAnswer),
+    IsMember(bool),
+    LastLog(Option<LogIdForm>),
 }
 
 /// Why a question was not answered.
@@ -105,6 +143,12 @@ pub(crate) struct Hello {
     /// Where to dial it, if it knows; otherwise: where it comes from, at `port`.
     pub(crate) advertise: Option<String>,
     pub(crate) port: u16,
+    /// The clusters that its own one was before it was rescued.
+    pub(crate) former: Vec<ClusterId>,
+    /// Its cluster has more nodes than this one, or holds something that somebody would miss.
+    pub(crate) settled: bool,
+    /// The index of the last entry in its log.
+    pub(crate) stored: Option<u64>,
 }
 
 /// The same of the one greeted, and how it sees the greeter.
@@ -121,6 +165,7 @@ pub(crate) enum StandingForm {
     Founding { cluster: ClusterId },
     Promised { initiator: NodeId, cluster: ClusterId },
     Member { cluster: ClusterId },
+    Superseded { by: ClusterId },
 }
 
 impl From<&Standing> for StandingForm {
@@ -132,6 +177,7 @@ impl From<&Standing> for StandingForm {
                 Self::Promised { initiator: *initiator, cluster: *cluster }
             }
             Standing::Member { cluster, .. } => Self::Member { cluster: *cluster },
+            Standing::Superseded { by, .. } => Self::Superseded { by: *by },
         }
     }
 }
@@ -187,6 +233,8 @@ pub(crate) enum Proposed {
     NotLeader,
     /// May or may not come to be written; sending it again is safe.
     Unknown,
+    /// Certainly not written: the leader's disk is full.
+    DiskFull,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -194,6 +242,17 @@ pub(crate) enum ReadAnswer {
     /// Read when this is applied.
     At(Option<u64>),
     NotLeader,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum LeaseAnswer {
+    NotLeader,
+    /// It never was, has ended, or is about to.
+    Ended,
+    Lives {
+        ttl_ms: u64,
+        left_ms: u64,
+    },
 }
 
 /// Encodes a message.

@@ -20,13 +20,20 @@ use openraft::raft::{
 };
 
 use super::links::{LinkError, Links};
-use super::message::{Answer, AppendAnswer, AppendForm, Ask, StreamAnswer, TransferAnswer, VoteAsk, decode, encode};
+use super::message::{
+    Answer, AppendAnswer, AppendForm, Ask, SnapshotHead, StreamAnswer, TransferAnswer, VoteAsk, decode, encode,
+};
 use super::server::{framed, messages};
 use crate::id::NodeId;
 use crate::raft::{EntryForm, LogId, LogIdForm, Peer, Snapshot, Types, Vote, VoteForm};
-use crate::snapshot::SnapshotFile;
+use crate::runtime::blocking;
+use crate::snapshot::{Chunk, SnapshotFile, SnapshotId};
 
-const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
+/// Attempts in a row in which nothing of a snapshot arrived; then openraft may choose another one.
+const SNAPSHOT_FAULTS_MAX: usize = 10;
+
+/// Between two of them.
+const SNAPSHOT_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long the answer to appended entries may take: it comes after the peer's fsync. openraft grants the heartbeat's
 /// interval, which a slow disk exceeds, and a stream torn down for that has to be opened and filled anew.
@@ -176,6 +183,7 @@ impl RaftNetworkV2<Types> for Target {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let sending = self.send_snapshot(vote, snapshot.snapshot, option.soft_ttl());
         tokio::select! {
+            biased;
             sent = sending => sent,
             closed = cancel => Err(StreamingError::Closed(closed)),
         }
@@ -206,6 +214,7 @@ impl RaftNetworkV2<Types> for Target {
 }
 
 impl Target {
+    /// Sends a snapshot; when the link breaks, goes on from where the peer has it.
     async fn send_snapshot(
         &self,
         vote: Vote,
@@ -213,32 +222,73 @@ impl Target {
         patience: Duration,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let fault = |error| StreamingError::from(self.fault(error, RPCTypes::InstallSnapshot));
-        let head = encode(&VoteForm::from(&vote)).map_err(|e| fault(LinkError::Lost(e.to_string())))?;
-        let frames = stream::once(async move { Ok(framed(&head)) }).chain(chunks(file));
+        let known = file.clone();
+        let id = blocking(move || known.id()).await.map_err(|e| fault(LinkError::Lost(e.to_string())))?;
+        let (mut faults, mut arrived) = (0, 0);
+        loop {
+            let attempt = async {
+                let offset = self.snapshot_offset(&id).await?;
+                if offset > arrived {
+                    (faults, arrived) = (0, offset);
+                }
+                self.send_rest(&vote, &file, &id, offset, patience).await
+            };
+            match attempt.await {
+                Ok(vote) => return Ok(SnapshotResponse::new(vote)),
+                Err(error) if faults >= SNAPSHOT_FAULTS_MAX => return Err(fault(error)),
+                Err(error) => {
+                    tracing::debug!(peer = %self.node, %error, arrived, "a snapshot has to be taken up again");
+                    faults += 1;
+                    tokio::time::sleep(SNAPSHOT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn snapshot_offset(&self, id: &SnapshotId) -> Result<u64, LinkError> {
+        let ask = Ask::SnapshotOffset { id: id.clone() };
+        match self.links.ask(self.node, Some(&self.hint), ask, APPEND_PATIENCE).await? {
+            Answer::SnapshotOffset { offset } => Ok(offset),
+            _ => Err(LinkError::Lost("the peer answered something else than was asked".to_owned())),
+        }
+    }
+
+    async fn send_rest(
+        &self,
+        vote: &Vote,
+        file: &SnapshotFile,
+        id: &SnapshotId,
+        offset: u64,
+        patience: Duration,
+    ) -> Result<Vote, LinkError> {
+        let lost = |e: io::Error| LinkError::Lost(e.to_string());
+        let head = SnapshotHead { vote: VoteForm::from(vote), id: id.clone(), offset };
+        let head = encode(&head).map_err(lost)?;
+        let frames = stream::once(async move { Ok(framed(&head)) }).chain(chunks(file.clone(), offset));
         let exchange = async {
             let opened = self.links.open_stream(self.node, Some(&self.hint), "/snapshot", frames, patience).await?;
             let body = opened.collect().await.map_err(|e| LinkError::Lost(e.to_string()))?;
-            decode::<Answer>(&body.to_bytes()).map_err(|e| LinkError::Lost(e.to_string()))
+            decode::<Answer>(&body.to_bytes()).map_err(lost)
         };
         let answer = tokio::time::timeout(patience, exchange).await.unwrap_or(Err(LinkError::Timeout(patience)));
-        match answer.map_err(fault)? {
-            Answer::Snapshot { vote } => Ok(SnapshotResponse::new(vote.into())),
-            Answer::Refused(refusal) => Err(fault(refusal.into())),
-            _ => Err(unexpected().into()),
+        match answer? {
+            Answer::Snapshot { vote } => Ok(vote.into()),
+            Answer::Refused(refusal) => Err(refusal.into()),
+            _ => Err(LinkError::Lost("the peer answered something else than was asked".to_owned())),
         }
     }
 }
 
-fn chunks(file: SnapshotFile) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    stream::unfold(Some((file, 0_u64)), |state| async move {
+fn chunks(file: SnapshotFile, offset: u64) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream::unfold(Some((file, offset)), |state| async move {
         let (file, offset) = state?;
-        let read = tokio::task::spawn_blocking(move || {
-            let bytes = file.read_at(offset, SNAPSHOT_CHUNK_BYTES)?;
-            Ok::<_, io::Error>((file, bytes))
+        let read = blocking(move || {
+            let chunk = Chunk::read(&file, offset)?;
+            Ok((file, chunk))
         });
-        match read.await.map_err(io::Error::other).and_then(|read| read) {
-            Ok((_, bytes)) if bytes.is_empty() => None,
-            Ok((file, bytes)) => Some((Ok(framed(&bytes)), Some((file, offset + bytes.len() as u64)))),
+        match read.await {
+            Ok((_, None)) => None,
+            Ok((file, Some(chunk))) => Some((Ok(framed(&chunk.encode())), Some((file, offset + chunk.len())))),
             Err(error) => Some((Err(error), None)),
         }
     })

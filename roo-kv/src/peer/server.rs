@@ -1,16 +1,16 @@
 //! The Raft port: lets in whoever has the cluster's secret, and hands their questions on.
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use http::{Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -21,9 +21,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::io::StreamReader;
 
-use super::links::{Body, Spawner};
+use super::dial::Spawner;
 use super::message::{Answer, AppendForm, Envelope, MESSAGE_BYTES_MAX, Refusal, StreamAnswer, decode, encode};
-use super::tls::node_of;
+use super::strangers::Strangers;
+use super::tls::{Credentials, node_of};
 use crate::id::{ClusterId, NodeId};
 
 /// Most connections at once; a cluster of hundreds needs a few for each node.
@@ -34,8 +35,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const WINDOW_BYTES: u32 = 8 << 20;
 const STREAMS_MAX: u32 = 4096;
 
-/// Addresses of strangers that are remembered so as to log each once.
-const STRANGERS_MAX: usize = 1024;
+/// How long open calls may take to end when a connection is closed because its secret is accepted no more.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A request or an answer on the way.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A stream of messages from a peer.
 pub(crate) type Messages<T> = std::pin::Pin<Box<dyn Stream<Item = io::Result<T>> + Send>>;
@@ -59,16 +63,17 @@ pub(crate) trait Handler: Send + Sync + 'static {
 /// Serves the port until told to stop.
 pub(crate) async fn serve<H: Handler>(
     listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
+    credentials: Credentials,
+    strangers: Arc<Strangers>,
     handler: Arc<H>,
     spawner: Spawner,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let strangers = Arc::new(Strangers::default());
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = spawner.stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
         };
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
@@ -80,12 +85,12 @@ pub(crate) async fn serve<H: Handler>(
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let acceptor = TlsAcceptor::from(Arc::clone(&tls));
+        let credentials = credentials.clone();
         let (handler, strangers, spawner_of_it) = (Arc::clone(&handler), Arc::clone(&strangers), spawner.clone());
         let stop = spawner.stop.clone();
         spawner.tracker.spawn(async move {
             tokio::select! {
-                () = connection(stream, remote, acceptor, handler, &strangers, spawner_of_it) => {}
+                () = connection(stream, remote, &credentials, handler, &strangers, spawner_of_it) => {}
                 () = stop.cancelled() => {}
             }
             drop(place);
@@ -96,11 +101,13 @@ pub(crate) async fn serve<H: Handler>(
 async fn connection<H: Handler>(
     stream: TcpStream,
     remote: SocketAddr,
-    acceptor: TlsAcceptor,
+    credentials: &Credentials,
     handler: Arc<H>,
     strangers: &Strangers,
     spawner: Spawner,
 ) {
+    let narrowed = credentials.narrowed();
+    let acceptor = TlsAcceptor::from(credentials.server());
     let handshake = async {
         stream.set_nodelay(true)?;
         acceptor.accept(stream).await
@@ -113,7 +120,8 @@ async fn connection<H: Handler>(
     let Some(peer) = node_of(stream.get_ref().1.peer_certificates()) else {
         return strangers.refused(remote.ip(), "its certificate names no node");
     };
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let request = request.map(|body| body.map_err(io::Error::other).boxed_unsync());
         let handler = Arc::clone(&handler);
         async move { Ok::<_, Infallible>(respond(&*handler, peer, remote.ip().to_canonical(), request).await) }
     });
@@ -124,14 +132,28 @@ async fn connection<H: Handler>(
         .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = std::pin::pin!(served);
+    let served = tokio::select! {
+        served = &mut served => served,
+        // The peer proved a secret that may be accepted no more: let it prove another.
+        () = narrowed => {
+            served.as_mut().graceful_shutdown();
+            tokio::time::timeout(LEAVE_TIMEOUT, served).await.unwrap_or(Ok(()))
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "a peer's connection ended");
     }
 }
 
-async fn respond<H: Handler>(handler: &H, peer: NodeId, remote: IpAddr, request: Request<Incoming>) -> Response<Body> {
+/// Answers a request of a peer whose certificate was verified.
+pub(crate) async fn respond<H: Handler>(
+    handler: &H,
+    peer: NodeId,
+    remote: IpAddr,
+    request: Request<Body>,
+) -> Response<Body> {
     let cluster = request.headers().get("roo-cluster").and_then(|value| value.to_str().ok()?.parse().ok());
     match request.uri().path() {
         "/call" => call(handler, peer, remote, request.into_body()).await,
@@ -153,7 +175,7 @@ async fn respond<H: Handler>(handler: &H, peer: NodeId, remote: IpAddr, request:
     }
 }
 
-async fn call<H: Handler>(handler: &H, peer: NodeId, remote: IpAddr, body: Incoming) -> Response<Body> {
+async fn call<H: Handler>(handler: &H, peer: NodeId, remote: IpAddr, body: Body) -> Response<Body> {
     let Ok(body) = Limited::new(body, MESSAGE_BYTES_MAX).collect().await else {
         return status(StatusCode::PAYLOAD_TOO_LARGE);
     };
@@ -177,10 +199,9 @@ fn status(code: StatusCode) -> Response<Body> {
 }
 
 /// The messages in a body, each preceded by its length.
-pub(crate) fn messages(body: Incoming) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    let bytes = body.into_data_stream().map_err(io::Error::other);
+pub(crate) fn messages(body: Body) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let codec = LengthDelimitedCodec::builder().max_frame_length(MESSAGE_BYTES_MAX).new_codec();
-    FramedRead::new(StreamReader::new(bytes), codec).map_ok(bytes::BytesMut::freeze)
+    FramedRead::new(StreamReader::new(body.into_data_stream()), codec).map_ok(bytes::BytesMut::freeze)
 }
 
 /// A message preceded by its length.
@@ -190,17 +211,4 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
     bytes.extend_from_slice(&length.to_be_bytes());
     bytes.extend_from_slice(message);
     bytes.into()
-}
-
-/// Who was refused, so that each is logged once.
-#[derive(Default)]
-struct Strangers(Mutex<HashSet<IpAddr>>);
-
-impl Strangers {
-    fn refused(&self, address: IpAddr, reason: &str) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() < STRANGERS_MAX && seen.insert(address) {
-            tracing::warn!(%address, reason, "refused a peer: it did not prove that it knows the cluster's secret");
-        }
-    }
 }

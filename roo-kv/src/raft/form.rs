@@ -50,18 +50,18 @@ impl From<VoteForm> for Vote {
     }
 }
 
-/// Voters (several sets while they change) and the addresses of all members.
+/// Voters (several sets while they change) and all members.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MembershipForm {
     voters: Vec<BTreeSet<u64>>,
-    addresses: BTreeMap<u64, String>,
+    members: BTreeMap<u64, Peer>,
 }
 
 impl From<&Membership> for MembershipForm {
     fn from(membership: &Membership) -> Self {
         Self {
             voters: membership.get_joint_config().clone(),
-            addresses: membership.nodes().map(|(id, peer)| (*id, peer.address.clone())).collect(),
+            members: membership.nodes().map(|(id, peer)| (*id, peer.clone())).collect(),
         }
     }
 }
@@ -71,12 +71,10 @@ impl TryFrom<MembershipForm> for Membership {
 
     fn try_from(form: MembershipForm) -> Result<Self, FormError> {
         // Nothing was ever agreed on: openraft's own empty membership, which its constructor refuses.
-        if form.voters.is_empty() && form.addresses.is_empty() {
+        if form.voters.is_empty() && form.members.is_empty() {
             return Ok(Self::default());
         }
-        let peers: BTreeMap<u64, Peer> =
-            form.addresses.into_iter().map(|(id, address)| (id, Peer { address })).collect();
-        Self::new(form.voters, peers).map_err(|e| FormError(format!("the membership is not valid: {e}")))
+        Self::new(form.voters, form.members).map_err(|e| FormError(format!("the membership is not valid: {e}")))
     }
 }
 
@@ -110,6 +108,17 @@ pub(crate) enum PayloadForm {
     Blank,
     Requests(Requests),
     Membership(MembershipForm),
+}
+
+impl PayloadForm {
+    /// Roughly the bytes that it takes.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Blank => 32,
+            Self::Requests(requests) => requests.weight(),
+            Self::Membership(membership) => 64 * (1 + membership.members.len()),
+        }
+    }
 }
 
 /// A log entry.

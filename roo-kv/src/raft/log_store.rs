@@ -1,102 +1,95 @@
-//! The log on disk: votes and entries count as stored only after `fdatasync`.
+//! The log as openraft sees it.
 
 use std::fmt::Debug;
-use std::io::{self, Read, Write};
+use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use openraft::{LogState, OptionalSend};
-use raft_log::RaftLog;
-use raft_log::api::raft_log_writer::RaftLogWriter;
-use raft_log::codeq::{Decode, Encode};
-use tokio::sync::oneshot;
 
-use super::form::{EntryForm, LogIdForm, PayloadForm, VoteForm};
+use super::form::{EntryForm, LogIdForm, VoteForm};
 use super::{LogEntry, LogId, Types, Vote};
+use crate::disk::Disk;
+use crate::error::StartError;
+use crate::wal::{Driver, Record, Wal};
 
-const CACHE_ITEMS: usize = 50_000;
-const CACHE_BYTES: usize = 64 << 20;
-const CHUNK_BYTES: usize = 64 << 20;
-const READ_BUFFER_BYTES: usize = 1 << 20;
-
-/// Gathers the syncs of concurrent writers; without any wait each would pay for one of its own.
-const FLUSH_WAIT: Duration = Duration::from_micros(150);
-
-/// Reads this close to the end are answered from the cache, so they may run on an async worker.
-const WARM_ENTRIES: u64 = 10_000;
-
-/// At most this many bytes of entries are read at once for replication.
+/// At most about this many bytes of entries are read at once for replication.
 const READ_BYTES_MAX: usize = 4 << 20;
 
-const ENTRY_VERSION: u8 = 1;
+/// With less room than this, writes are refused, and taken again from a little more on.
+const FREE_BYTES_MIN: u64 = 32 << 20;
+const FREE_BYTES_ENOUGH: u64 = 40 << 20;
 
 /// A handle to the log; clones share it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
-    log: Arc<RwLock<RaftLog<Wal>>>,
+    wal: Wal,
+    disk: Arc<dyn Disk>,
+    dir: Arc<Path>,
+    /// There was little room when it was last looked at.
+    is_short: Arc<AtomicBool>,
+}
+
+/// How much may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Anything.
+    Enough,
+    /// What makes room, and votes: the rest is for snapshots, without which nothing ever goes away.
+    Little,
+    /// Nothing: the last write did not fit.
+    None,
 }
 
 impl LogStore {
-    /// Opens or creates the log in a directory. A torn tail is cut off; other damage is an error. Blocking.
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(dir)?;
-        let mut config = raft_log::Config::new(dir.display());
-        config.log_cache_max_items = Some(CACHE_ITEMS);
-        config.log_cache_capacity = Some(CACHE_BYTES);
-        config.wal.chunk_max_size = Some(CHUNK_BYTES);
-        config.wal.read_buffer_size = Some(READ_BUFFER_BYTES);
-        config.wal.flush_batch_wait = Some(FLUSH_WAIT);
-        let log = RaftLog::open(Arc::new(config))?;
-        Ok(Self { log: Arc::new(RwLock::new(log)) })
+    /// Opens or creates the log in a directory. Blocking. See [`Wal::open`].
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, driver: Driver) -> Result<Self, StartError> {
+        let wal = Wal::open(Arc::clone(&disk), dir, driver)?;
+        let log = Self { wal, disk, dir: dir.into(), is_short: Arc::default() };
+        log.look_for_room();
+        Ok(log)
     }
 
     /// The last purged and the last present entry.
     pub(crate) fn bounds(&self) -> (Option<LogIdForm>, Option<LogIdForm>) {
-        let log = self.reading();
-        let state = log.log_state();
-        let purged = state.purged().map(|id| id.0);
-        (purged, state.last().map(|id| id.0).or(purged))
+        (self.wal.state().purged, self.wal.last())
     }
 
-    fn reading(&self) -> RwLockReadGuard<'_, RaftLog<Wal>> {
-        self.log.read().unwrap_or_else(PoisonError::into_inner)
+    /// How much may be written, as of the last look.
+    pub(crate) fn room(&self) -> Room {
+        match (self.wal.is_full(), self.is_short.load(Ordering::Acquire)) {
+            (true, _) => Room::None,
+            (false, true) => Room::Little,
+            (false, false) => Room::Enough,
+        }
     }
 
-    fn writing(&self) -> RwLockWriteGuard<'_, RaftLog<Wal>> {
-        self.log.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes everything written so far durable.
-    async fn sync(&self) -> io::Result<()> {
-        let (sender, receiver) = oneshot::channel();
-        self.writing().flush(true, Some(Flushed::Waiter(sender)))?;
-        receiver.await.map_err(|_| io::Error::other("the log's writer has stopped"))?
-    }
-
-    fn read_entries(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<LogEntry>> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        for item in self.reading().read(from, to) {
-            let (id, payload) = item?;
-            bytes += payload.0.len();
-            entries.push(payload.decode(id.0)?);
-            if bytes >= bytes_max {
-                break;
+    /// Looks how much room there is. Blocking, briefly.
+    pub(crate) fn look_for_room(&self) {
+        let Ok(free) = self.disk.free_bytes(&self.dir) else { return };
+        let was_short = self.is_short.load(Ordering::Acquire);
+        let is_short = free < if was_short { FREE_BYTES_ENOUGH } else { FREE_BYTES_MIN };
+        self.is_short.store(is_short, Ordering::Release);
+        match (was_short, is_short) {
+            (false, true) => {
+                tracing::error!(dir = %self.dir.display(), free, "the disk is nearly full: no writes are taken")
             }
+            (true, false) => tracing::info!(dir = %self.dir.display(), free, "the disk has room again"),
+            _ => {}
         }
-        Ok(entries)
     }
 
-    async fn read_range(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<LogEntry>> {
-        let last = self.bounds().1.map_or(0, |id| id.index);
-        if from.saturating_add(WARM_ENTRIES) >= last {
-            return self.read_entries(from, to, bytes_max);
-        }
-        let store = self.clone();
-        tokio::task::spawn_blocking(move || store.read_entries(from, to, bytes_max)).await.map_err(io::Error::other)?
+    /// Returns when nothing is written any more. What comes later fails.
+    pub(crate) async fn close(&self) {
+        self.wal.close().await;
+    }
+
+    async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<LogEntry>> {
+        let entries = self.wal.read(from, to, bytes_max).await?;
+        entries.into_iter().map(|entry| entry.into_entry().map_err(io::Error::other)).collect()
     }
 }
 
@@ -115,15 +108,15 @@ impl RaftLogReader<Types> for LogStore {
             Bound::Excluded(index) => *index,
             Bound::Unbounded => u64::MAX,
         };
-        self.read_range(from, to, usize::MAX).await
+        self.read(from, to, usize::MAX).await
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        Ok(self.reading().log_state().vote().map(|vote| Vote::from(vote.0)))
+        Ok(self.wal.state().vote.map(Vote::from))
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<LogEntry>> {
-        self.read_range(start, end, READ_BYTES_MAX).await
+        self.read(start, end, READ_BYTES_MAX).await
     }
 }
 
@@ -140,20 +133,19 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        self.writing().save_vote(WalVote(VoteForm::from(vote)))?;
-        self.sync().await
+        self.wal.change(Record::Vote(VoteForm::from(vote))).await
     }
 
-    // A hint that saves work after a restart: it may ride along with the next sync.
+    // A hint that saves work after a restart: it may ride along with the next write.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        let Some(committed) = committed else { return Ok(()) };
-        let mut log = self.writing();
-        log.commit(WalLogId(LogIdForm::from(&committed)))?;
-        log.flush(false, None)
+        if let Some(committed) = committed {
+            self.wal.set_committed(LogIdForm::from(&committed));
+        }
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        Ok(self.reading().log_state().committed().map(|id| LogId::from(id.0)))
+        Ok(self.wal.state().committed.map(LogId::from))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
@@ -161,147 +153,23 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let records = entries.into_iter().map(WalPayload::encode_entry).collect::<io::Result<Vec<_>>>()?;
-        let mut log = self.writing();
-        log.append(records)?;
-        log.flush(true, Some(Flushed::Raft(callback)))
+        let entries = entries.into_iter().map(EntryForm::from).collect();
+        self.wal.room().await;
+        self.wal.append(entries, Box::new(|outcome| callback.io_completed(outcome)))
     }
 
     // Exclusive here, inclusive below: keep the entry that is named, drop from the next one on.
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
-        let first_dropped = last_log_id.map_or(0, |id| id.index + 1);
-        let (_, last) = self.bounds();
-        if last.is_none_or(|last| last.index < first_dropped) {
+        let from = last_log_id.map_or(0, |id| id.index + 1);
+        if self.wal.last().is_none_or(|last| last.index < from) {
             return Ok(());
         }
-        self.writing().truncate(first_dropped)?;
-        self.sync().await
+        self.wal.change(Record::Truncate { from }).await
     }
 
-    // The files go away with a sync that follows the record of the purge.
+    // The files go away after the purge is durable.
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
-        self.writing().purge(WalLogId(LogIdForm::from(&log_id)))?;
-        self.sync().await
-    }
-}
-
-/// How the log library is set up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Wal;
-
-impl raft_log::Types for Wal {
-    type LogId = WalLogId;
-    type LogPayload = WalPayload;
-    type Vote = WalVote;
-    type Callback = Flushed;
-    type UserData = String;
-
-    fn log_index(log_id: &WalLogId) -> u64 {
-        log_id.0.index
-    }
-
-    fn payload_size(payload: &WalPayload) -> u64 {
-        payload.0.len() as u64
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct WalLogId(LogIdForm);
-
-impl Encode for WalLogId {
-    fn encode<W: Write>(&self, mut writer: W) -> io::Result<usize> {
-        let LogIdForm { term, node, index } = self.0;
-        Ok(term.encode(&mut writer)? + node.encode(&mut writer)? + index.encode(&mut writer)?)
-    }
-}
-
-impl Decode for WalLogId {
-    fn decode<R: Read>(mut reader: R) -> io::Result<Self> {
-        let term = u64::decode(&mut reader)?;
-        let node = u64::decode(&mut reader)?;
-        let index = u64::decode(&mut reader)?;
-        Ok(Self(LogIdForm { term, node, index }))
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-struct WalVote(VoteForm);
-
-impl Encode for WalVote {
-    fn encode<W: Write>(&self, mut writer: W) -> io::Result<usize> {
-        let VoteForm { term, node, committed } = self.0;
-        Ok(term.encode(&mut writer)? + node.encode(&mut writer)? + u8::from(committed).encode(&mut writer)?)
-    }
-}
-
-impl Decode for WalVote {
-    fn decode<R: Read>(mut reader: R) -> io::Result<Self> {
-        let term = u64::decode(&mut reader)?;
-        let node = u64::decode(&mut reader)?;
-        let committed = u8::decode(&mut reader)? != 0;
-        Ok(Self(VoteForm { term, node, committed }))
-    }
-}
-
-/// `version (1) | postcard`, preceded by its length. The library adds a checksum to each record.
-#[derive(Clone, Debug)]
-struct WalPayload(Arc<[u8]>);
-
-impl WalPayload {
-    fn encode_entry(entry: LogEntry) -> io::Result<(WalLogId, Self)> {
-        let form = EntryForm::from(entry);
-        let bytes = postcard::to_extend(&form.payload, vec![ENTRY_VERSION]).map_err(io::Error::other)?;
-        Ok((WalLogId(form.log_id), Self(bytes.into())))
-    }
-
-    fn decode(&self, log_id: LogIdForm) -> io::Result<LogEntry> {
-        let damaged =
-            |fault: String| io::Error::new(io::ErrorKind::InvalidData, format!("log entry {}: {fault}", log_id.index));
-        match self.0.split_first() {
-            Some((&ENTRY_VERSION, body)) => {
-                let payload: PayloadForm = postcard::from_bytes(body).map_err(|e| damaged(e.to_string()))?;
-                EntryForm { log_id, payload }.into_entry().map_err(|e| damaged(format!("{e}")))
-            }
-            Some((version, _)) => Err(damaged(format!("unknown format {version}"))),
-            None => Err(damaged("empty".to_owned())),
-        }
-    }
-}
-
-impl Encode for WalPayload {
-    fn encode<W: Write>(&self, mut writer: W) -> io::Result<usize> {
-        let length = u32::try_from(self.0.len()).map_err(io::Error::other)?;
-        let written = length.encode(&mut writer)?;
-        writer.write_all(&self.0)?;
-        Ok(written + self.0.len())
-    }
-}
-
-impl Decode for WalPayload {
-    fn decode<R: Read>(mut reader: R) -> io::Result<Self> {
-        let length = u32::decode(&mut reader)?;
-        let mut bytes = Vec::new();
-        reader.take(u64::from(length)).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 != u64::from(length) {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a log entry is cut short"));
-        }
-        Ok(Self(bytes.into()))
-    }
-}
-
-/// Who waits for a sync.
-enum Flushed {
-    Raft(IOFlushed<Types>),
-    Waiter(oneshot::Sender<io::Result<()>>),
-}
-
-impl raft_log::Callback for Flushed {
-    fn send(self, result: io::Result<()>) {
-        match self {
-            Self::Raft(callback) => callback.io_completed(result),
-            // Whoever asked has gone; there is nobody to tell.
-            Self::Waiter(sender) => drop(sender.send(result)),
-        }
+        self.wal.change(Record::Purge(LogIdForm::from(&log_id))).await
     }
 }
 
@@ -312,14 +180,19 @@ mod tests {
 
     use super::super::LogId;
     use super::*;
+    use crate::disk::RealDisk;
 
     fn entry(index: u64) -> LogEntry {
         let log_id = LogId::from(LogIdForm { term: 1, node: 1, index });
         LogEntry { log_id, payload: openraft::EntryPayload::Blank }
     }
 
+    fn open(dir: &Path) -> LogStore {
+        LogStore::open(Arc::new(RealDisk), dir, Driver::Thread).unwrap()
+    }
+
     async fn with_entries(dir: &Path, count: u64) -> LogStore {
-        let mut log = LogStore::open(dir).unwrap();
+        let mut log = open(dir);
         log.blocking_append((0..count).map(entry)).await.unwrap();
         log
     }
@@ -342,9 +215,9 @@ mod tests {
         log.purge(entry(2).log_id).await.unwrap();
         log.save_committed(Some(entry(4).log_id)).await.unwrap();
         log.save_vote(&Vote::from(VoteForm { term: 3, node: 9, committed: true })).await.unwrap();
-        drop(log);
+        log.close().await;
 
-        let mut log = LogStore::open(dir.path()).unwrap();
+        let mut log = open(dir.path());
         let (purged, last) = log.bounds();
         assert_eq!((purged.unwrap().index, last.unwrap().index), (2, 4));
         let kept: Vec<u64> = log.try_get_log_entries(..).await.unwrap().iter().map(|e| e.log_id.index).collect();

@@ -1,6 +1,6 @@
 //! The consensus engine: openraft's types as Roo sets them up, and its storage. `peer/network.rs` is its network; beyond
 //! these, openraft is named where the engine is set up, asked or told something (start, node, reader, writer, handler,
-//! controller, store).
+//! controller, membership, reset).
 
 mod form;
 mod log_store;
@@ -8,8 +8,8 @@ mod machine;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use form::{EntryForm, LogIdForm, StoredMembershipForm, VoteForm};
-pub(crate) use log_store::LogStore;
+pub(crate) use form::{EntryForm, LogIdForm, PayloadForm, StoredMembershipForm, VoteForm};
+pub(crate) use log_store::{LogStore, Room};
 pub(crate) use machine::{Machine, announced};
 
 use crate::command::{Replies, Requests};
@@ -23,6 +23,7 @@ openraft::declare_raft_types!(
         Node = Peer,
         Term = u64,
         LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>,
+        AsyncRuntime = crate::runtime::Runtime,
 );
 
 /// What the membership says about a node.
@@ -30,6 +31,15 @@ openraft::declare_raft_types!(
 pub(crate) struct Peer {
     /// `host:port` of its Raft port when the membership was last changed. The address book may know better.
     pub(crate) address: String,
+    /// Somebody wants it not to vote.
+    pub(crate) held: bool,
+}
+
+impl Peer {
+    /// A node that may vote.
+    pub(crate) fn at(address: String) -> Self {
+        Self { address, held: false }
+    }
 }
 
 pub(crate) type Raft = openraft::Raft<Types, Machine>;
@@ -51,20 +61,21 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::engine::Sled;
-    use crate::snapshot::Shelf;
+    use crate::disk::RealDisk;
+    use crate::snapshot::{LogMeter, Shelf};
+    use crate::state::{Meta, Tree};
     use crate::view::View;
+    use crate::wal::Driver;
 
     struct OnDisk;
 
     impl StoreBuilder<Types, LogStore, Machine, TempDir> for OnDisk {
         async fn build(&self) -> Result<(TempDir, LogStore, Machine), StorageError<Types>> {
             let dir = tempfile::tempdir().unwrap();
-            let log = LogStore::open(&dir.path().join("wal")).unwrap();
-            let shelf = Arc::new(Shelf::open(&dir.path().join("snapshots")).unwrap());
-            let engine = Sled::open(&dir.path().join("db")).unwrap();
-            let (view, meta) = View::new(Box::new(engine)).unwrap();
-            Ok((dir, log, Machine::new(view, shelf, meta)))
+            let log = LogStore::open(Arc::new(RealDisk), &dir.path().join("wal"), Driver::Thread).unwrap();
+            let shelf = Arc::new(Shelf::open(Arc::new(RealDisk), &dir.path().join("snapshots")).unwrap());
+            let view = View::new(Tree::default(), Meta::default());
+            Ok((dir, log, Machine::new(view, shelf, Arc::new(LogMeter::new(0, 0)))))
         }
     }
 

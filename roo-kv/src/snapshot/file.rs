@@ -1,28 +1,18 @@
-//! The format of a snapshot file.
-//!
-//! `magic (8) | version (1)`, then blocks `stored length (4) | raw length (4) | CRC-32 of lengths and stored bytes (4)
-//! | stored bytes`, all little endian, each block an LZ4 block of at most about [`BLOCK_BYTES`]. The first block is
-//! the header, the others hold records. The end is a block of zero lengths whose CRC field is the CRC-32 of all
-//! block CRCs, followed by the number of records (8): a file that was cut anywhere is noticed.
+//! A snapshot file: records behind a header with the facts about the state.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::shelf::Scrap;
+use crate::disk::{Disk, File};
+use crate::raft::LogIdForm;
+use crate::records::{END_BYTES, Kind, RecordReader};
 use crate::state::Meta;
 
-const MAGIC: &[u8; 8] = b"ROOSNAP\n";
-const VERSION: u8 = 1;
-
-/// Records are gathered to blocks of this size.
-const BLOCK_BYTES: usize = 256 << 10;
-
-/// A block holds at least one record, so it may be larger than [`BLOCK_BYTES`], but never larger than this.
-const BLOCK_BYTES_MAX: u32 = 64 << 20;
+pub(super) const KIND: Kind = Kind { name: "snapshot", magic: b"ROOSNAP\n", version: 2 };
 
 /// What a snapshot is of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,17 +20,60 @@ pub(crate) struct SnapshotHeader {
     pub(crate) meta: Meta,
 }
 
+/// Tells one snapshot file from all others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SnapshotId {
+    pub(crate) applied: Option<LogIdForm>,
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// The one at its end, of all that is before.
+    pub(crate) checksum: u32,
+}
+
 /// An open snapshot. It stays readable when its file is removed.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotFile {
-    pub(crate) path: PathBuf,
-    file: Arc<File>,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    /// Of one that is not on the shelf yet.
+    #[expect(dead_code, reason = "dropping it removes the file")]
+    scrap: Option<Arc<Scrap>>,
 }
 
 impl SnapshotFile {
     /// Opens a file, without checking its content.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), file: Arc::new(File::open(path)?) })
+    pub(crate) fn open(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: disk.open(path)?, scrap: None })
+    }
+
+    /// One that was just written, and is removed when the last handle is dropped.
+    pub(super) fn unfinished(file: Arc<dyn File>, scrap: Arc<Scrap>) -> Self {
+        Self { path: scrap.path().to_owned(), file, scrap: Some(scrap) }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn bytes(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    /// What it says that it is of.
+    pub(crate) fn header(&self) -> io::Result<SnapshotHeader> {
+        self.records(KIND)?.header()
+    }
+
+    /// Which snapshot it is, as its header and its end say.
+    pub(crate) fn id(&self) -> io::Result<SnapshotId> {
+        let bytes = self.bytes()?;
+        let mut end = [0; END_BYTES];
+        self.file.read_exact_at(&mut end, bytes.saturating_sub(END_BYTES as u64)).map_err(|e| KIND.damaged(e))?;
+        let [a, b, c, d, ..] = end;
+        let applied = self.header()?.meta.applied;
+        Ok(SnapshotId { applied, bytes, checksum: u32::from_le_bytes([a, b, c, d]) })
     }
 
     /// Reads up to `length` bytes from `offset`; empty at the end.
@@ -55,48 +88,27 @@ impl SnapshotFile {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] if anything is missing or changed; records may have been handed over by then.
-    pub(crate) fn read(&self, visit: &mut dyn FnMut(Vec<u8>, Vec<u8>) -> io::Result<()>) -> io::Result<SnapshotHeader> {
-        let mut blocks = self.blocks()?;
-        let header = blocks.header()?;
-        let mut records = 0_u64;
-        loop {
-            match blocks.next()? {
-                Block::Data(raw) => {
-                    let batch: Vec<(Vec<u8>, Vec<u8>)> = postcard::from_bytes(&raw).map_err(damaged)?;
-                    for (key, value) in batch {
-                        records += 1;
-                        visit(key, value)?;
-                    }
-                }
-                Block::End { records: expected } if expected == records => return Ok(header),
-                Block::End { .. } => return Err(damaged("records are missing")),
-            }
-        }
+    pub(crate) fn read(&self, visit: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<SnapshotHeader> {
+        let mut reader = self.records(KIND)?;
+        let header = reader.header()?;
+        reader.read(visit)?;
+        Ok(header)
     }
 
     /// Reads everything and only verifies it.
     pub(crate) fn verify(&self) -> io::Result<SnapshotHeader> {
-        self.read(&mut |_, _| Ok(()))
+        self.read(&mut |_, _| ())
     }
 
-    fn blocks(&self) -> io::Result<Blocks> {
-        let mut reader = BufReader::new(Positioned { file: Arc::clone(&self.file), offset: 0 });
-        let mut start = [0; 9];
-        reader.read_exact(&mut start).map_err(damaged)?;
-        let [magic @ .., version] = start;
-        if magic != *MAGIC {
-            return Err(damaged("it is not a snapshot"));
-        }
-        if version != VERSION {
-            return Err(damaged(format!("it has the unknown format {version}")));
-        }
-        Ok(Blocks { reader, crcs: crc32fast::Hasher::new() })
+    /// Reads it as a file of some kind.
+    pub(crate) fn records(&self, kind: Kind) -> io::Result<RecordReader<Positioned>> {
+        RecordReader::begin(kind, Positioned { file: Arc::clone(&self.file), offset: 0 })
     }
 }
 
 /// A reader with a position of its own, so that an open file can be read by several at once.
-struct Positioned {
-    file: Arc<File>,
+pub(crate) struct Positioned {
+    file: Arc<dyn File>,
     offset: u64,
 }
 
@@ -105,188 +117,5 @@ impl Read for Positioned {
         let read = self.file.read_at(buffer, self.offset)?;
         self.offset += read as u64;
         Ok(read)
-    }
-}
-
-enum Block {
-    Data(Vec<u8>),
-    End { records: u64 },
-}
-
-struct Blocks {
-    reader: BufReader<Positioned>,
-    crcs: crc32fast::Hasher,
-}
-
-impl Blocks {
-    fn header(&mut self) -> io::Result<SnapshotHeader> {
-        match self.next()? {
-            Block::Data(raw) => postcard::from_bytes(&raw).map_err(damaged),
-            Block::End { .. } => Err(damaged("it has no header")),
-        }
-    }
-
-    fn next(&mut self) -> io::Result<Block> {
-        let stored_length = self.number()?;
-        let raw_length = self.number()?;
-        let crc = self.number()?;
-        if stored_length == 0 && raw_length == 0 {
-            return self.end(crc);
-        }
-        if stored_length.max(raw_length) > BLOCK_BYTES_MAX {
-            return Err(damaged("a block is too large"));
-        }
-        let mut stored = vec![0; stored_length as usize];
-        self.reader.read_exact(&mut stored).map_err(damaged)?;
-        if block_crc(stored_length, raw_length, &stored) != crc {
-            return Err(damaged("a block has a wrong checksum"));
-        }
-        self.crcs.update(&crc.to_le_bytes());
-        lz4_flex::block::decompress(&stored, raw_length as usize).map(Block::Data).map_err(damaged)
-    }
-
-    fn end(&mut self, crc: u32) -> io::Result<Block> {
-        if crc != self.crcs.clone().finalize() {
-            return Err(damaged("its checksum is wrong"));
-        }
-        let mut records = [0; 8];
-        self.reader.read_exact(&mut records).map_err(damaged)?;
-        if self.reader.read(&mut [0])? != 0 {
-            return Err(damaged("it goes on behind its end"));
-        }
-        Ok(Block::End { records: u64::from_le_bytes(records) })
-    }
-
-    fn number(&mut self) -> io::Result<u32> {
-        let mut bytes = [0; 4];
-        self.reader.read_exact(&mut bytes).map_err(damaged)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-}
-
-/// Writes a snapshot record by record.
-pub(crate) struct SnapshotWriter<W: Write> {
-    output: W,
-    pending: Vec<(Vec<u8>, Vec<u8>)>,
-    pending_bytes: usize,
-    records: u64,
-    crcs: crc32fast::Hasher,
-}
-
-impl<W: Write> SnapshotWriter<W> {
-    /// Writes the beginning.
-    pub(crate) fn begin(mut output: W, header: &SnapshotHeader) -> io::Result<Self> {
-        output.write_all(MAGIC)?;
-        output.write_all(&[VERSION])?;
-        let mut writer =
-            Self { output, pending: Vec::new(), pending_bytes: 0, records: 0, crcs: crc32fast::Hasher::new() };
-        writer.block(&postcard::to_stdvec(header).map_err(io::Error::other)?)?;
-        Ok(writer)
-    }
-
-    /// Adds a record.
-    pub(crate) fn record(&mut self, key: Vec<u8>, value: Vec<u8>) -> io::Result<()> {
-        self.records += 1;
-        self.pending_bytes += key.len() + value.len();
-        self.pending.push((key, value));
-        if self.pending_bytes >= BLOCK_BYTES { self.flush_records() } else { Ok(()) }
-    }
-
-    /// Writes the end and gives the output back, not yet synced.
-    pub(crate) fn finish(mut self) -> io::Result<W> {
-        self.flush_records()?;
-        self.output.write_all(&[0; 8])?;
-        self.output.write_all(&self.crcs.clone().finalize().to_le_bytes())?;
-        self.output.write_all(&self.records.to_le_bytes())?;
-        self.output.flush()?;
-        Ok(self.output)
-    }
-
-    fn flush_records(&mut self) -> io::Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let raw = postcard::to_stdvec(&std::mem::take(&mut self.pending)).map_err(io::Error::other)?;
-        self.pending_bytes = 0;
-        self.block(&raw)
-    }
-
-    fn block(&mut self, raw: &[u8]) -> io::Result<()> {
-        let stored = lz4_flex::block::compress(raw);
-        let stored_length = u32::try_from(stored.len()).map_err(io::Error::other)?;
-        let raw_length = u32::try_from(raw.len()).map_err(io::Error::other)?;
-        let crc = block_crc(stored_length, raw_length, &stored);
-        self.crcs.update(&crc.to_le_bytes());
-        self.output.write_all(&stored_length.to_le_bytes())?;
-        self.output.write_all(&raw_length.to_le_bytes())?;
-        self.output.write_all(&crc.to_le_bytes())?;
-        self.output.write_all(&stored)
-    }
-}
-
-fn block_crc(stored_length: u32, raw_length: u32, stored: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&stored_length.to_le_bytes());
-    crc.update(&raw_length.to_le_bytes());
-    crc.update(stored);
-    crc.finalize()
-}
-
-fn damaged(fault: impl ToString) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("damaged snapshot: {}", fault.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn header() -> SnapshotHeader {
-        SnapshotHeader { meta: Meta { last_lease: 7, ..Meta::default() } }
-    }
-
-    fn written(records: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
-        let mut writer = SnapshotWriter::begin(Vec::new(), &header()).unwrap();
-        for (key, value) in records {
-            writer.record(key.clone(), value.clone()).unwrap();
-        }
-        writer.finish().unwrap()
-    }
-
-    fn opened(bytes: &[u8]) -> (tempfile::TempDir, SnapshotFile) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("snapshot");
-        std::fs::write(&path, bytes).unwrap();
-        let file = SnapshotFile::open(&path).unwrap();
-        (dir, file)
-    }
-
-    #[test]
-    fn records_come_back_also_over_many_blocks() {
-        for count in [0_u32, 1, 3, 2000] {
-            let records: Vec<_> = (0..count).map(|n| (n.to_be_bytes().to_vec(), vec![n as u8; 700])).collect();
-            let (_dir, file) = opened(&written(&records));
-            let mut seen = Vec::new();
-            let found = file
-                .read(&mut |key, value| {
-                    seen.push((key, value));
-                    Ok(())
-                })
-                .unwrap();
-            assert_eq!(found, header());
-            assert_eq!(seen, records);
-        }
-    }
-
-    #[test]
-    fn every_changed_byte_and_every_cut_is_noticed() {
-        let bytes = written(&[(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())]);
-        for at in 0..bytes.len() {
-            let mut changed = bytes.clone();
-            changed[at] ^= 0x10;
-            assert!(opened(&changed).1.verify().is_err(), "byte {at}");
-            assert!(opened(&bytes[..at]).1.verify().is_err(), "cut at {at}");
-        }
-        assert!(opened(&[bytes, vec![0]].concat()).1.verify().is_err());
     }
 }

@@ -1,17 +1,21 @@
-//! Which keys of the engine hold what. Numbers are big-endian, so that they sort.
+//! Which keys of the state hold what. Numbers are big-endian, so that they sort.
 //!
 //! | first byte | rest | value |
 //! |---|---|---|
-//! | `m` | | [`Meta`](super::Meta) |
+//! | `m` | | [`Meta`](super::Meta), only in the copy on disk |
 //! | `k` | key | entry |
 //! | `l` | lease | [`LeaseRecord`](super::LeaseRecord) |
 //! | `x` | lease, key | nothing: the keys of a lease |
 //! | `o` | origin | the window of an origin |
 //! | `r` | origin, sequence | the reply to a request |
+//! | `y` | | the number of the restore that is under way |
+//! | `z` | number | a part of a backup that is being restored |
+//! | `h` | revision | what happened at it |
+//! | `H` | | which part of the history is kept |
 
 use std::io;
 
-use crate::id::LeaseId;
+use crate::id::{LeaseId, Revision};
 use crate::key::Key;
 
 /// Where the facts about the whole state are.
@@ -71,6 +75,42 @@ pub(crate) fn reply_prefix(origin: u64) -> Vec<u8> {
 
 pub(crate) fn reply_key(origin: u64, sequence: u64) -> Vec<u8> {
     [&reply_prefix(origin), &sequence.to_be_bytes()[..]].concat()
+}
+
+/// Whether a record is about requests that may be repeated.
+pub(crate) fn is_window(raw: &[u8]) -> bool {
+    matches!(raw.first(), Some(b'o' | b'r'))
+}
+
+/// Whether a record belongs into a backup: entries, leases and what hangs on them.
+pub(crate) fn is_backed_up(raw: &[u8]) -> bool {
+    matches!(raw.first(), Some(b'k' | b'l' | b'x'))
+}
+
+pub(crate) fn restore_key() -> Vec<u8> {
+    b"y".to_vec()
+}
+
+pub(crate) fn part_prefix() -> Vec<u8> {
+    b"z".to_vec()
+}
+
+pub(crate) fn part_key(number: u64) -> Vec<u8> {
+    [b"z", &number.to_be_bytes()[..]].concat()
+}
+
+/// Where the history is.
+pub(crate) const HISTORY_PREFIX: &[u8] = b"h";
+
+/// Where it is said what of the history is kept.
+pub(crate) const HISTORY_EXTENT_KEY: &[u8] = b"H";
+
+pub(crate) fn history_key(revision: Revision) -> Vec<u8> {
+    [HISTORY_PREFIX, &revision.0.to_be_bytes()[..]].concat()
+}
+
+pub(crate) fn history_revision(raw: &[u8]) -> io::Result<Revision> {
+    number(raw, b'h').map(Revision)
 }
 
 fn number(raw: &[u8], kind: u8) -> io::Result<u64> {

@@ -1,23 +1,26 @@
-//! Changes that are not in the engine yet, and the view of both together.
+//! Changes that are not in the state yet, and the view of both together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::record::{decode, encode};
-use crate::engine::{Changes, Engine};
+use super::tree::Tree;
 
-/// The engine with changes laid over it.
+/// Writes (`Some`) and removals (`None`) that happen together.
+pub(crate) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// The state with changes laid over it.
 pub(crate) struct Overlay<'a> {
-    base: &'a dyn Engine,
+    base: &'a Tree,
     changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 impl<'a> Overlay<'a> {
     /// Without changes yet.
-    pub(crate) fn new(base: &'a dyn Engine) -> Self {
+    pub(crate) fn new(base: &'a Tree) -> Self {
         Self { base, changes: BTreeMap::new() }
     }
 
@@ -26,7 +29,7 @@ impl<'a> Overlay<'a> {
         match self.changes.get(key) {
             Some(Some(bytes)) => decode(bytes).map(Some),
             Some(None) => Ok(None),
-            None => self.base.get(key)?.map(|bytes| decode(&bytes)).transpose(),
+            None => self.base.get(key).map(decode).transpose(),
         }
     }
 
@@ -36,31 +39,32 @@ impl<'a> Overlay<'a> {
         Ok(())
     }
 
+    /// Writes a record that is encoded already.
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.changes.insert(key.to_vec(), Some(value.to_vec()));
+    }
+
     /// Removes a record, if it is there.
     pub(crate) fn remove(&mut self, key: Vec<u8>) {
         self.changes.insert(key, None);
     }
 
     /// All present keys that start with `prefix`, ascending.
-    pub(crate) fn keys(&self, prefix: &[u8]) -> io::Result<Vec<Vec<u8>>> {
-        let mut keys = std::collections::BTreeSet::new();
-        self.base.visit(prefix, &mut |key, _| {
-            let inside = key.starts_with(prefix);
-            if inside {
-                keys.insert(key.to_vec());
-            }
-            inside
-        })?;
-        for (key, change) in self.changes.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix)) {
-            match change {
-                Some(_) => keys.insert(key.clone()),
-                None => keys.remove(key),
-            };
-        }
-        Ok(keys.into_iter().collect())
+    pub(crate) fn keys(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
+        self.first_keys(prefix, usize::MAX)
     }
 
-    /// What has to be written to the engine.
+    /// The first `limit` present keys that start with `prefix`, ascending.
+    pub(crate) fn first_keys(&self, prefix: &[u8], limit: usize) -> Vec<Vec<u8>> {
+        let is_there = |key: &&[u8]| !matches!(self.changes.get(*key), Some(None));
+        let base = self.base.prefix(prefix).map(|(key, _)| key).filter(is_there).take(limit);
+        let mut keys: BTreeSet<Vec<u8>> = base.map(<[u8]>::to_vec).collect();
+        let changed = self.changes.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        keys.extend(changed.filter(|(_, change)| change.is_some()).map(|(key, _)| key.clone()));
+        keys.into_iter().take(limit).collect()
+    }
+
+    /// What has to be carried out.
     pub(crate) fn into_changes(self) -> Changes {
         self.changes.into_iter().collect()
     }

@@ -55,7 +55,7 @@ fn drop_settled(view: &mut Overlay<'_>, origin: u64, from: u64, below: u64) -> i
         return Ok(());
     }
     let end = reply_key(origin, below);
-    for key in view.keys(&reply_prefix(origin))? {
+    for key in view.keys(&reply_prefix(origin)) {
         if key < end {
             view.remove(key);
         }
@@ -64,7 +64,7 @@ fn drop_settled(view: &mut Overlay<'_>, origin: u64, from: u64, below: u64) -> i
 }
 
 fn make_room(view: &mut Overlay<'_>) -> io::Result<()> {
-    let keys = view.keys(&origin_prefix())?;
+    let keys = view.keys(&origin_prefix());
     if keys.len() < ORIGINS_MAX {
         return Ok(());
     }
@@ -77,7 +77,7 @@ fn make_room(view: &mut Overlay<'_>) -> io::Result<()> {
     }
     if let Some((_, origin)) = oldest {
         view.remove(origin_key(origin));
-        for key in view.keys(&reply_prefix(origin))? {
+        for key in view.keys(&reply_prefix(origin)) {
             view.remove(key);
         }
     }

@@ -50,6 +50,9 @@ pub(crate) async fn send(
     let mut last = Failure::NoUpstream;
     for (index, candidate) in candidates.iter().enumerate() {
         if index > 0 {
+            if !candidate.is_current(&client.worker) {
+                continue;
+            }
             entry.measures().retries.increment(1);
         }
         aim(&mut request, &candidate.upstream, path)?;

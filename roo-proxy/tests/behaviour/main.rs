@@ -12,5 +12,6 @@ mod limits;
 mod metrics;
 mod names;
 mod routing;
+mod services;
 mod upgrades;
 mod upstream;

@@ -6,6 +6,8 @@ use roo_kv::Phase;
 
 use super::Shared;
 
+const DISK_FULL: &str = "less than 32 MiB are free below the data directory; writes are refused while this node leads";
+
 /// `GET /roo/ping`.
 pub(super) async fn ping() -> &'static str {
     "PONG"
@@ -29,9 +31,11 @@ pub(super) async fn ready(State(api): Shared) -> (StatusCode, String) {
         Phase::Failed { reason } => Err(reason.clone()),
         _ => Err("unknown".to_owned()),
     };
-    let routes = if api.routes.is_loaded() { Ok("loaded".to_owned()) } else { Err("not loaded yet".to_owned()) };
+    let loaded = |is_loaded| if is_loaded { Ok("loaded".to_owned()) } else { Err("not loaded yet".to_owned()) };
+    let (routes, services) = (loaded(api.routes.is_loaded()), loaded(api.catalog.is_loaded()));
     let process = if api.stopping.is_cancelled() { Err("stopping".to_owned()) } else { Ok("running".to_owned()) };
-    let checks = [("process", process), ("store", store), ("routes", routes)];
+    let disk = if status.disk_full { Err(DISK_FULL.to_owned()) } else { Ok("has room".to_owned()) };
+    let checks = [("process", process), ("store", store), ("disk", disk), ("routes", routes), ("services", services)];
     let failed = checks.iter().any(|(_, check)| check.is_err());
     let text = checks.iter().map(|(name, check)| match check {
         Ok(text) => format!("[+] {name}: {text}\n"),

@@ -1,17 +1,32 @@
 //! The API on port 6299: one file per resource.
 
 mod access;
+mod audit;
+mod backup;
 mod ca;
 mod certs;
+mod condition;
 mod debug;
+mod entry;
 mod error;
 mod health;
+mod key;
 mod kv;
+mod lease;
 mod metrics;
 mod nodes;
+mod query;
+mod rescue;
+mod rights;
 mod routes;
+mod secret;
+mod server;
+mod services;
 mod status;
 mod swarm;
+mod tls;
+mod tokens;
+mod txn;
 mod watch;
 
 use std::net::SocketAddr;
@@ -20,15 +35,18 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use access::Policy;
+pub(crate) use audit::AuditLog;
 use error::ApiError;
+pub(crate) use rights::{Rights, Scope};
+pub(crate) use tls::ApiTls;
 
-use crate::app::{CertificateBook, RouteBook, SwarmBook, Vault};
+use crate::app::{CatalogBook, CertificateBook, Registrar, Rotation, RouteBook, SwarmBook, Vault};
 
 /// What the handlers work on. Everything in it is cheap to clone or shared.
 pub(crate) struct Api {
@@ -36,10 +54,14 @@ pub(crate) struct Api {
     pub(crate) vault: Arc<Vault>,
     pub(crate) control: roo_proxy::Control,
     pub(crate) routes: RouteBook,
+    pub(crate) catalog: CatalogBook,
+    pub(crate) registrar: Registrar,
     pub(crate) certificates: CertificateBook,
     pub(crate) swarm: Option<SwarmBook>,
     pub(crate) metrics: metrics_exporter_prometheus::PrometheusHandle,
     pub(crate) policy: Policy,
+    pub(crate) rotation: Rotation,
+    pub(crate) audit: AuditLog,
     pub(crate) debug: bool,
     /// Places for watchers.
     pub(crate) watchers: Arc<Semaphore>,
@@ -49,15 +71,18 @@ pub(crate) struct Api {
     pub(crate) stopping: CancellationToken,
 }
 
-/// How many watches of the store a node serves at a time.
-pub(crate) const WATCHERS_MAX: usize = 1024;
+/// How many watches of the store a node serves at a time. Each is a connection with its buffers; what it is sent is shared.
+pub(crate) const WATCHERS_MAX: usize = 16_384;
 
 type Shared = axum::extract::State<Arc<Api>>;
 
-/// Serves the API on `listener` until `shutdown`, then lets open requests finish.
-pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) -> std::io::Result<()> {
-    let service = router(api).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
+/// Serves the API on `listener`, over TLS if there is a certificate, until `shutdown`, then lets open requests finish.
+pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>, tls: Option<ApiTls>, shutdown: CancellationToken) {
+    let tls = tls.map(|certificate| {
+        let refusal = Router::new().fallback(error::tls_needed).layer(middleware::from_fn(error::finish));
+        server::Tls { certificate, refusal }
+    });
+    server::serve(listener, server::Server::new(router(api), tls), shutdown).await;
 }
 
 fn router(api: Arc<Api>) -> Router {
@@ -67,37 +92,69 @@ fn router(api: Arc<Api>) -> Router {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/roo/v1", axum::routing::options(status::options));
-    let read = Router::new()
+    let reading = Router::new()
         .route("/metrics", get(metrics::render))
         .route("/roo/v1/status", get(status::show))
+        .route("/roo/v1/routes", get(routes::list))
+        .route("/roo/v1/certs", get(certs::list))
+        .route("/roo/v1/nodes", get(nodes::list))
+        .route("/roo/v1/ca", get(ca::root))
         .route("/roo/v1/kvs", get(kv::scan_all))
         .route("/roo/v1/kvs/", get(kv::scan_all))
         .route("/roo/v1/kvs/{*prefix}", get(kv::scan))
         .route("/roo/v1/watch", get(watch::all))
         .route("/roo/v1/watch/", get(watch::all))
         .route("/roo/v1/watch/{*prefix}", get(watch::prefix))
-        .route("/roo/v1/routes", get(routes::list))
-        .route("/roo/v1/certs", get(certs::list))
-        .route("/roo/v1/nodes", get(nodes::list))
-        .route("/roo/v1/ca", get(ca::root))
-        .layer(middleware::from_fn_with_state(api.clone(), access::may_read));
-    let write = Router::new()
+        .layer(middleware::from_fn_with_state(api.clone(), access::identified));
+    let admin = Router::new()
         .route("/roo/v1/swarm", post(swarm::rescan))
+        .route("/roo/v1/tokens", get(tokens::list).post(tokens::add))
+        .route("/roo/v1/tokens/{name}", delete(tokens::remove))
+        .route("/roo/v1/secret", get(secret::show).post(secret::change))
+        .route("/roo/v1/secret/finish", post(secret::finish))
+        .route("/roo/v1/nodes/{id}", delete(nodes::remove))
+        .route("/roo/v1/nodes/{id}/promote", post(nodes::promote))
+        .route("/roo/v1/nodes/{id}/demote", post(nodes::demote))
+        .route("/roo/v1/nodes/{id}/transfer", post(nodes::transfer))
+        .route("/roo/v1/nodes/transfer", post(nodes::transfer_to_any))
+        .route("/roo/v1/remove", post(nodes::remove_named))
+        .route("/roo/v1/rescue", post(rescue::rescue))
+        .route("/roo/v1/backup", get(backup::take))
+        .route("/roo/v1/restore", post(backup::restore))
         .route("/debug/pprof", get(debug::index))
         .route("/debug/pprof/", get(debug::index))
         .route("/debug/pprof/profile", get(debug::profile))
         .route("/debug/pprof/heap", get(debug::heap))
-        .layer(middleware::from_fn_with_state(api.clone(), access::may_write));
+        .layer(middleware::from_fn_with_state(api.clone(), access::administers));
     let key = get(kv::read).put(kv::write).delete(kv::delete);
     let kv = Router::new()
         .route("/roo/v1/kv", key.clone())
         .route("/roo/v1/kv/", key.clone())
         .route("/roo/v1/kv/{*key}", key)
         .layer(DefaultBodyLimit::max(roo_kv::VALUE_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(api.clone(), access::by_method));
-    open.merge(read)
-        .merge(write)
+        .layer(middleware::from_fn_with_state(api.clone(), access::identified));
+    let instance = get(services::show).put(services::register).delete(services::remove);
+    let services = Router::new()
+        .route("/roo/v1/services", get(services::list))
+        .route("/roo/v1/services/{service}", get(services::instances))
+        .route("/roo/v1/services/{service}/{instance}", instance)
+        .layer(DefaultBodyLimit::max(roo_discovery::RECORD_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(api.clone(), access::identified));
+    let txn = Router::new()
+        .route("/roo/v1/txn", post(txn::run))
+        .layer(DefaultBodyLimit::max(txn::BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(api.clone(), access::identified));
+    let leases = Router::new()
+        .route("/roo/v1/leases", get(lease::list).post(lease::grant))
+        .route("/roo/v1/leases/{id}", get(lease::show).delete(lease::revoke))
+        .route("/roo/v1/leases/{id}/keepalive", post(lease::keep_alive))
+        .layer(middleware::from_fn_with_state(api.clone(), access::identified));
+    open.merge(reading)
+        .merge(admin)
         .merge(kv)
+        .merge(services)
+        .merge(txn)
+        .merge(leases)
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(middleware::from_fn(error::finish))

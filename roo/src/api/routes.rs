@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::Value;
 
-use super::Shared;
+use super::{Rights, Shared};
 
-/// `GET /roo/v1/routes`.
-pub(super) async fn list(State(api): Shared) -> Json<Vec<Value>> {
-    Json(api.routes.rows())
+/// `GET /roo/v1/routes`: those that the caller may read.
+pub(super) async fn list(State(api): Shared, rights: Rights) -> Json<Vec<Value>> {
+    Json(api.routes.rows(|key| rights.may_read(key.as_str())))
 }

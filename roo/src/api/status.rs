@@ -26,6 +26,11 @@ pub(super) async fn show(State(api): Shared) -> Json<Value> {
     };
     let listeners: Map<String, Value> =
         api.listeners.iter().map(|(name, address)| ((*name).to_owned(), json!(address))).collect();
+    let of = |voter: bool| -> Vec<_> { status.members.iter().filter(|m| m.voter == voter).map(|m| m.id).collect() };
+    let footprint = api.store.footprint().await;
+    let snapshot = footprint.newest_snapshot.map(|snapshot| {
+        json!({ "index": snapshot.index, "bytes": snapshot.bytes, "taken": nodes::milliseconds(snapshot.taken) })
+    });
     let swarm = api.swarm.as_ref().map(crate::app::SwarmBook::summary);
     Json(json!({
         "node": status.node_id,
@@ -40,7 +45,12 @@ pub(super) async fn show(State(api): Shared) -> Json<Value> {
         "committed": status.committed,
         "applied": status.applied,
         "snapshot": status.snapshot,
+        "last_snapshot": snapshot,
+        "disk": { "log": footprint.log, "snapshots": footprint.snapshots, "state": footprint.state },
+        "voters": of(true),
+        "learners": of(false),
         "revision": status.revision,
+        "disk_full": status.disk_full,
         "address": status.address,
         "started": status.started,
         "listeners": listeners,

@@ -18,7 +18,7 @@ pub(super) fn publish(store: &Store, control: Control) {
             }
             for event in batch.events {
                 match event {
-                    Event::Put { key, entry } => answers.insert(path(key.as_str()), Reply::text(entry.value)),
+                    Event::Put { key, entry, .. } => answers.insert(path(key.as_str()), Reply::text(entry.value)),
                     Event::Delete { key, .. } => answers.remove(&path(key.as_str())),
                 };
             }

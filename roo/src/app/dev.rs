@@ -27,7 +27,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let prepared = tokio::time::timeout(READY_TIMEOUT, prepare(&node, demo_address)).await;
     let root = prepared.unwrap_or_else(|_| Err(Failure::Failed("the node did not get ready in time".to_owned())))?;
     greet(&node, root.as_deref(), demo_address);
-    node.run_until(stop).await
+    node.run_until(stop).await.map(drop)
 }
 
 /// Sets the route, waits for its certificate and writes the root next to the data.

@@ -73,7 +73,7 @@ impl Locks {
     /// Holds the lock for another whole ttl. `false`: it is no longer ours.
     pub(super) async fn keep(&self, lock: &Lock) -> Result<bool, Error> {
         match self.store.lease_keep_alive(lock.lease).await {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(Error::LeaseNotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
@@ -82,7 +82,7 @@ impl Locks {
     /// Gives the lock back, so that another node may take it at once.
     pub(super) async fn release(&self, lock: Lock) -> Result<(), Error> {
         match self.store.lease_revoke(lock.lease).await {
-            Ok(()) | Err(Error::LeaseNotFound { .. }) => Ok(()),
+            Ok(_) | Err(Error::LeaseNotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }

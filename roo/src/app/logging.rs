@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 pub(super) fn start(default: &str) {
     let given = std::env::var("ROO_LOG").ok().filter(|text| !text.is_empty());
     // openraft tells at these levels what roo-kv tells again in its own words. What is given later wins.
-    let text = format!("openraft=error,raft_log=error,{}", given.as_deref().unwrap_or(default));
+    let text = format!("openraft=error,{}", given.as_deref().unwrap_or(default));
     let filter = EnvFilter::try_new(&text).unwrap_or_else(|_| {
         eprintln!("roo: ROO_LOG: `{text}` is no filter; write for example info or roo_kv=debug,info");
         EnvFilter::new(default)

@@ -1,39 +1,61 @@
 //! The daemon: wires the store, the proxy, the issuer, the Swarm watcher and the API together.
 
 mod answers;
+mod catalog;
 mod certificates;
 mod demo;
 mod dev;
 mod lock;
 mod logging;
 mod node;
+mod registrar;
+mod rotation;
 mod routes;
 mod signals;
 mod swarm;
+pub(crate) mod tokens;
 mod vault;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+pub(crate) use catalog::CatalogBook;
 pub(crate) use certificates::CertificateBook;
+pub(crate) use registrar::{Registered, Registrar};
+pub(crate) use rotation::{Report, Rotation, RotationError};
 pub(crate) use routes::RouteBook;
+pub(crate) use signals::Stop;
 pub(crate) use swarm::{SOURCE_PREFIX as SWARM_SOURCE_PREFIX, SwarmBook};
+pub(crate) use tokens::{Grant, TokenBook, TokenError};
 pub(crate) use vault::Vault;
 
 use crate::cli::Failure;
 use crate::config::{Config, Mode, Process, listen_address};
-use node::Node;
+use node::{Next, Node};
 
 /// `roo run`: runs a node until a signal, or until it can't go on.
 pub(crate) fn run(flags: &BTreeMap<String, String>) -> Result<(), Failure> {
     let config = resolve(Mode::Run, flags)?;
     logging::start("info");
-    runtime()?.block_on(async {
-        let stop = signals::Stop::listen()?;
-        let node = Node::start(config, Mode::Run).await?;
-        node.announce();
-        node.run_until(stop).await
-    })
+    runtime()?
+        .block_on(async {
+            let stop = signals::Stop::listen()?;
+            let node = Node::start(config, Mode::Run).await?;
+            node.announce();
+            node.run_until(stop).await
+        })
+        .and_then(|next| if next == Next::Restart { Err(restart()) } else { Ok(()) })
+}
+
+/// Becomes a new process with the same id, so that whoever supervises this one notices nothing. Returns only if that
+/// fails.
+fn restart() -> Failure {
+    use std::os::unix::process::CommandExt;
+    let mut arguments = std::env::args_os();
+    // Not the path of the running file, which may have been replaced by a new version.
+    let program = arguments.next().unwrap_or_else(|| "roo".into());
+    let error = std::process::Command::new(program).args(arguments).exec();
+    Failure::Failed(format!("the node can't start itself again: {error}; start it"))
 }
 
 /// `roo dev`: one node on loopback with a demo service behind it.

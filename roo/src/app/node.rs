@@ -16,10 +16,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::signals::Stop;
-use super::{CertificateBook, Vault, answers, certificates, routes, swarm};
-use crate::api::{self, Api, Policy};
+use super::{CertificateBook, Registrar, Rotation, TokenBook, Vault, answers, catalog, certificates, routes, swarm};
+use crate::api::{self, Api, ApiTls, AuditLog, Policy};
 use crate::cli::Failure;
 use crate::config::{Config, Mode};
+use crate::keys;
 
 /// How long open requests may take to finish once the node is asked to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
@@ -33,6 +34,15 @@ const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Names asked for in handshakes that wait to be passed on to the issuer.
 const NUDGES_MAX: usize = 64;
+
+/// What comes after a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing.
+    End,
+    /// The same process once more, from its beginning.
+    Restart,
+}
 
 /// A node that serves.
 pub(super) struct Node {
@@ -65,12 +75,9 @@ impl Node {
         }
         let bound = Bound::bind(&config).await?;
         let secret = secret(&config)?;
-        let policy = Policy {
-            enforced: config.secret.is_some() || config.token.is_some(),
-            token: config.token.clone().unwrap_or_else(|| secret.api_token()),
-        };
-        let sealer = secret.sealer();
+        let enforced = config.secret.is_some() || config.token.is_some();
         let former = former_secret(&config)?.map(|secret| secret.sealer());
+        let has_former = former.is_some();
         let listeners = bound.addresses();
         let https = bound.proxy.https();
         let store = Store::start(roo_kv::Config {
@@ -80,13 +87,24 @@ impl Node {
             secret,
             peers: config.peers,
             start_delay: config.start_delay,
+            dead_after: config.dead_after,
+            is_negligible: keys::is_made_anew,
         })
         .await
         .map_err(|error| Failure::Failed(error.to_string()))?;
 
         let internal = config.authority == Authority::Internal;
-        let vault = Arc::new(Vault::new(store.clone(), sealer, former, internal));
-        seal_anew(&store, vault.clone());
+        let vault = Arc::new(Vault::new(store.clone(), former, internal));
+        if store.keyring().was_given_an_outdated_one() && config.secret.is_some() {
+            tracing::warn!(
+                data_dir = %config.data_dir.display(),
+                "the secret that was given has been replaced; this node goes by the new one from its data directory. Give \
+                 it the new one: `roo secret show --data-dir` prints it"
+            );
+        }
+        if has_former {
+            seal_anew(&store, vault.clone());
+        }
         let proxy_config = roo_proxy::Config {
             resolver: config.resolver,
             https_port: config.published_https,
@@ -101,11 +119,16 @@ impl Node {
         let certificates = certificates::publish(&store, vault.clone(), control.clone(), wanted.clone());
         answers::publish(&store, control.clone());
         let routes = routes::publish(&store, control.clone(), wanted_sender);
+        let catalog = catalog::publish(&store, control.clone());
+        let rotation = Rotation::follow(&store, vault.clone(), shutdown.clone());
+        let tokens = TokenBook::follow(&store, vault.clone());
         let swarm = config.swarm.then(|| swarm::publish(config.docker_host, store.clone(), &routes, shutdown.clone()));
 
+        let tls = config.api_tls.then(|| ApiTls::new(store.clone(), bound.api_address)).transpose();
+        let tls = tls.map_err(|error| Failure::Failed(format!("can't make a certificate for the API: {error}")))?;
         let nudges = nudges(events);
         let issuer = Issuer::new(vault.clone(), config.authority, wanted, certificates.inventory(), nudges);
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(issuer.run(shutdown.clone())),
             serve_api(
                 bound.api,
@@ -114,18 +137,24 @@ impl Node {
                     vault: vault.clone(),
                     control,
                     routes,
+                    catalog,
+                    registrar: Registrar::new(store.clone()),
                     certificates: certificates.clone(),
                     swarm,
                     metrics,
-                    policy,
+                    policy: Policy { token: config.token, keyring: Arc::clone(store.keyring()), enforced, tokens },
+                    rotation,
+                    audit: AuditLog::start(&config.audit),
                     debug: config.debug,
                     watchers: Arc::new(Semaphore::new(api::WATCHERS_MAX)),
                     listeners: listeners.clone(),
                     stopping: stopping.clone(),
                 },
+                tls.clone(),
                 shutdown.clone(),
             ),
         ];
+        tasks.extend(tls.map(|tls| tokio::spawn(tls.keep(shutdown.clone()))));
         let data_dir = config.data_dir;
         Ok(Self {
             mode,
@@ -187,18 +216,26 @@ impl Node {
     }
 
     /// Runs until asked to stop, or until it can't go on; drains in either case.
-    pub(super) async fn run_until(self, mut stop: Stop) -> Result<(), Failure> {
+    pub(super) async fn run_until(self, mut stop: Stop) -> Result<Next, Failure> {
         let failed = self.store.failed();
+        let store = self.store.clone();
         let outcome = tokio::select! {
             () = stop.asked() => Ok(()),
             reason = failed => Err(format!("the store can't go on: {reason}")),
             () = self.proxy.failed() => Err("a thread of the proxy has died".to_owned()),
         };
+        if outcome.is_err() && store.wants_restart() {
+            tracing::warn!("the node ends and starts again");
+            tokio::select! {
+                () = self.stop() => return Ok(Next::Restart),
+                () = stop.asked() => return Ok(Next::End),
+            }
+        }
         if let Err(reason) = &outcome {
             tracing::error!(reason, "the node ends; start it again");
         }
         tokio::select! {
-            () = self.stop() => outcome.map_err(|reason| Failure::Failed(format!("{reason}; start the node again"))),
+            () = self.stop() => outcome.map(|()| Next::End).map_err(|reason| Failure::Failed(format!("{reason}; start the node again"))),
             () = stop.asked() => Err(Failure::Failed("stopped at once by a second signal".to_owned())),
         }
     }
@@ -346,10 +383,6 @@ fn nudges(mut events: Events) -> mpsc::Receiver<String> {
     receiver
 }
 
-fn serve_api(listener: TcpListener, api: Api, shutdown: CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        if let Err(error) = api::serve(listener, Arc::new(api), shutdown).await {
-            tracing::error!(%error, "the API has stopped");
-        }
-    })
+fn serve_api(listener: TcpListener, api: Api, tls: Option<ApiTls>, shutdown: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(api::serve(listener, Arc::new(api), tls, shutdown))
 }

@@ -45,10 +45,11 @@ impl RouteBook {
         self.pages.clone()
     }
 
-    /// One object per route, for the API.
-    pub(crate) fn rows(&self) -> Vec<Value> {
+    /// One object per route that is `shown`, for the API.
+    pub(crate) fn rows(&self, shown: impl Fn(&Key) -> bool) -> Vec<Value> {
         let page = self.pages.borrow().clone();
-        page.iter().flat_map(|routes| routes.iter()).map(|(key, stored)| row(key, stored)).collect()
+        let routes = page.iter().flat_map(|routes| routes.iter());
+        routes.filter(|(key, _)| shown(key)).map(|(key, stored)| row(key, stored)).collect()
     }
 }
 
@@ -95,7 +96,7 @@ pub(super) fn publish(store: &Store, control: Control, wanted: watch::Sender<Arc
 
 fn apply(routes: &mut Routes, event: Event) {
     match event {
-        Event::Put { key, entry } => {
+        Event::Put { key, entry, .. } => {
             let mut stored = parse(&key, &entry);
             if let Err(error) = &stored.parsed {
                 tracing::warn!(%key, error, "a stored route is not understood; what it said before is served");

@@ -1,11 +1,13 @@
 //! The issuer's vault over the replicated store: records are sealed, claims are leases, writes are fenced.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use roo_acme::{Certificate, Claim, Facts, Item, VaultError};
 use roo_kv::{
-    Compare, Expect, Key, LeaseId, Op, PutOptions, ReadLevel, Revision, Scan, SealError, Sealer, Store, Test, Txn,
+    Compare, Entry, Expect, Key, Keyring, LeaseId, Op, PutOptions, ReadLevel, Revision, Scan, SealError, Sealer, Store,
+    Test, Txn,
 };
 
 use super::lock::{Fenced, Lock, Locks};
@@ -17,7 +19,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Certificates, accounts and claims in the store.
 pub(crate) struct Vault {
     store: Store,
-    sealer: Sealer,
+    keyring: Arc<Keyring>,
     /// Opens what was sealed before a person gave the secret.
     former: Option<Sealer>,
     locks: Locks,
@@ -26,9 +28,15 @@ pub(crate) struct Vault {
 }
 
 impl Vault {
-    pub(crate) fn new(store: Store, sealer: Sealer, former: Option<Sealer>, internal: bool) -> Self {
+    pub(crate) fn new(store: Store, former: Option<Sealer>, internal: bool) -> Self {
         let locks = Locks::new(store.clone());
-        Self { store, sealer, former, locks, internal }
+        let keyring = Arc::clone(store.keyring());
+        Self { store, keyring, former, locks, internal }
+    }
+
+    /// What seals values.
+    pub(crate) fn sealer(&self) -> Sealer {
+        self.keyring.secrets().sealer().clone()
     }
 
     /// The certificate sealed in `record`, stored under `name`.
@@ -74,38 +82,62 @@ impl Vault {
         }
     }
 
-    fn open(&self, key: &Key, record: &[u8]) -> Result<Vec<u8>, SealError> {
-        match (self.sealer.open(key.as_str(), record), &self.former) {
+    /// Seals what is stored under `key`.
+    pub(super) fn seal(&self, key: &Key, plain: &[u8]) -> Result<Bytes, SealError> {
+        self.keyring.secrets().sealer().seal(key.as_str(), plain).map(Bytes::from)
+    }
+
+    /// Opens what was sealed for `key`.
+    pub(super) fn open(&self, key: &Key, record: &[u8]) -> Result<Vec<u8>, SealError> {
+        match (self.keyring.secrets().sealer().open(key.as_str(), record), &self.former) {
             (Err(SealError::OtherKey), Some(former)) => former.open(key.as_str(), record),
             (outcome, _) => outcome,
         }
     }
 
-    /// Seals anew what was sealed with the former secret, so that every node can open it. Does nothing without one.
+    /// Seals anew what was not sealed with the present secret, so that every node that knows it can open it.
     pub(super) async fn seal_anew(&self) -> Result<(), roo_kv::Error> {
-        let Some(former) = &self.former else { return Ok(()) };
         for prefix in keys::SEALED_PREFIXES {
-            let page = self.store.scan(Scan::prefix(*prefix), ReadLevel::Linearizable).await?;
-            for (key, entry) in page.entries {
-                let Ok(plain) = former.open(key.as_str(), &entry.value) else { continue };
-                let Ok(record) = self.sealer.seal(key.as_str(), &plain) else { continue };
-                let expect = Some(Expect::Revision(entry.mod_revision));
-                let options = PutOptions { expect, lease: entry.lease };
-                match self.store.put(key.clone(), Bytes::from(record), options).await {
-                    Ok(_) => tracing::info!(%key, "sealed anew with the secret that was given"),
-                    // Whoever changed it meanwhile has sealed it.
-                    Err(roo_kv::Error::Conflict { .. }) => {}
-                    Err(error) => return Err(error),
+            let mut scan = Scan::prefix(*prefix);
+            loop {
+                let page = self.store.scan(scan.clone(), ReadLevel::Linearizable).await?;
+                scan.after = page.entries.last().map(|(key, _)| key.clone());
+                for (key, entry) in page.entries {
+                    self.seal_entry_anew(key, entry).await?;
+                }
+                if !page.more {
+                    break;
                 }
             }
         }
         Ok(())
     }
 
+    async fn seal_entry_anew(&self, key: Key, entry: Entry) -> Result<(), roo_kv::Error> {
+        if self.keyring.secrets().sealer().sealed(&entry.value) {
+            return Ok(());
+        }
+        let record = match self.open(&key, &entry.value).and_then(|plain| self.seal(&key, &plain)) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::error!(%key, %error, "what is stored here can't be sealed anew");
+                return Ok(());
+            }
+        };
+        let options = PutOptions { expect: Some(Expect::Revision(entry.mod_revision)), lease: entry.lease };
+        match self.store.put(key.clone(), record, options).await {
+            Ok(_) => tracing::info!(%key, "sealed anew with the present secret"),
+            // Whoever changed it meanwhile has sealed it.
+            Err(roo_kv::Error::Conflict { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     fn sealed(&self, item: &Item, plain: &[u8]) -> Result<(Key, Bytes), VaultError> {
         let key = key_of(item);
-        let record = self.sealer.seal(key.as_str(), plain).map_err(|error| VaultError::unreadable(item, error))?;
-        Ok((key, Bytes::from(record)))
+        let record = self.seal(&key, plain).map_err(|error| VaultError::unreadable(item, error))?;
+        Ok((key, record))
     }
 }
 

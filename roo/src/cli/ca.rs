@@ -1,4 +1,4 @@
-//! `roo ca root`.
+//! `roo ca root|api`.
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
@@ -6,6 +6,8 @@ use http::Method;
 
 use super::Failure;
 use super::client::ClientArgs;
+use crate::api_ca::ApiCa;
+use crate::config::{Process, present_secret};
 
 #[derive(Debug, Args)]
 pub(super) struct Noun {
@@ -17,13 +19,22 @@ pub(super) struct Noun {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Print the root certificate in PEM form
+    /// Print the root of the internal CA in PEM form, as a node has it
     Root,
+    /// Print the root of the API's certificates in PEM form, as it follows from the secret; asks no node
+    Api,
 }
 
 pub(super) async fn run(noun: &Noun) -> Result<(), Failure> {
-    let Verb::Root = noun.verb;
-    let pem = noun.client.send(Method::GET, "/roo/v1/ca", Bytes::new()).await?;
-    print!("{}", String::from_utf8_lossy(&pem));
+    match noun.verb {
+        Verb::Root => {
+            let pem = noun.client.send(Method::GET, "/roo/v1/ca", Bytes::new()).await?;
+            print!("{}", String::from_utf8_lossy(&pem));
+        }
+        Verb::Api => {
+            let secret = present_secret(&noun.client.flags(), &Process).map_err(Failure::Usage)?;
+            print!("{}", ApiCa::of(&secret).map_err(|error| Failure::Failed(error.to_string()))?.pem());
+        }
+    }
     Ok(())
 }

@@ -7,7 +7,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::Failure;
@@ -25,11 +24,33 @@ pub(super) struct Noun {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Print the value of a key
-    Get { key: String },
+    Get {
+        key: String,
+        /// Print its revisions, version and lease too
+        #[arg(long)]
+        meta: bool,
+    },
     /// Write a value; `-` reads it from standard input
-    Put { key: String, value: String },
+    Put {
+        key: String,
+        value: String,
+        /// Only if the key was last written at this revision
+        #[arg(long, value_name = "REVISION")]
+        if_revision: Option<u64>,
+        /// Only if the key does not exist
+        #[arg(long, conflicts_with = "if_revision")]
+        create: bool,
+        /// Delete the key when this lease ends
+        #[arg(long, value_name = "ID")]
+        lease: Option<String>,
+    },
     /// Delete a key
-    Del { key: String },
+    Del {
+        key: String,
+        /// Only if the key was last written at this revision
+        #[arg(long, value_name = "REVISION")]
+        if_revision: Option<u64>,
+    },
     /// List keys that start with a prefix, and their values
     Ls {
         #[arg(default_value = "")]
@@ -39,17 +60,29 @@ enum Verb {
     Watch {
         #[arg(default_value = "")]
         prefix: String,
+        /// Begin with what happened at this revision, or `now`, rather than with what is there
+        #[arg(long, value_name = "REVISION")]
+        from: Option<String>,
+        /// Tell what was before, too
+        #[arg(long)]
+        prev: bool,
     },
 }
 
 pub(super) async fn run(noun: &Noun) -> Result<(), Failure> {
     let client = &noun.client;
     match &noun.verb {
-        Verb::Get { key } => get(client, key).await,
-        Verb::Put { key, value } => put(client, key, value).await,
-        Verb::Del { key } => del(client, key).await,
+        Verb::Get { key, meta } => get(client, key, *meta).await,
+        Verb::Put { key, value, if_revision, create, lease } => {
+            let previous = if *create { Some(0) } else { *if_revision };
+            put(client, &write_path(key, previous, lease.as_deref()), value).await
+        }
+        Verb::Del { key, if_revision } => {
+            let path = write_path(key, *if_revision, None);
+            confirm(client, &client.send(Method::DELETE, &path, Bytes::new()).await?)
+        }
         Verb::Ls { prefix } => ls(client, prefix).await,
-        Verb::Watch { prefix } => watch(client, prefix).await,
+        Verb::Watch { prefix, from, prev } => super::watch::run(client, prefix, from.as_deref(), *prev).await,
     }
 }
 
@@ -57,28 +90,49 @@ fn path(key: &str) -> String {
     format!("/roo/v1/kv/{}", escape(key))
 }
 
-async fn get(client: &ClientArgs, key: &str) -> Result<(), Failure> {
-    let value = client.send(Method::GET, &path(key), Bytes::new()).await?;
+/// The path of a write that expects the key to have been written at `previous` (0: not to exist).
+fn write_path(key: &str, previous: Option<u64>, lease: Option<&str>) -> String {
+    let previous = previous.map(|revision| format!("prev_revision={revision}"));
+    let lease = lease.map(|id| format!("lease={}", escape(id)));
+    let query: Vec<String> = previous.into_iter().chain(lease).collect();
+    if query.is_empty() { path(key) } else { format!("{}?{}", path(key), query.join("&")) }
+}
+
+async fn get(client: &ClientArgs, key: &str, meta: bool) -> Result<(), Failure> {
+    let (head, value) = client.exchange(Method::GET, &path(key), Bytes::new()).await?;
+    if !meta && !client.json {
+        return write_out(&value);
+    }
+    let mut facts = json!({ "key": key, "value": STANDARD.encode(&value) });
+    for name in ["create-revision", "mod-revision", "version"] {
+        let number =
+            head.headers.get(format!("x-roo-{name}")).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        facts[name.replace('-', "_")] = json!(number);
+    }
+    facts["lease"] = json!(head.headers.get("x-roo-lease").and_then(|value| value.to_str().ok()));
     if client.json {
-        output::json(&json!({ "key": key, "value": STANDARD.encode(&value) }));
+        output::json(&facts);
         return Ok(());
     }
-    write_out(&value)
+    let mut row = vec![key.to_owned()];
+    row.extend(["create_revision", "mod_revision", "version", "lease"].map(|name| output::cell(&facts[name])));
+    row.push(shown(&facts["value"]));
+    output::table(&["KEY", "CREATED AT", "WRITTEN AT", "VERSION", "LEASE", "VALUE"], &[row]);
+    Ok(())
 }
 
-async fn put(client: &ClientArgs, key: &str, value: &str) -> Result<(), Failure> {
-    let mut bytes = value.as_bytes().to_vec();
-    if value == "-" {
-        bytes.clear();
-        std::io::stdin()
-            .read_to_end(&mut bytes)
-            .map_err(|error| Failure::Failed(format!("can't read standard input: {error}")))?;
-    }
-    confirm(client, &client.send(Method::PUT, &path(key), Bytes::from(bytes)).await?)
+async fn put(client: &ClientArgs, path: &str, value: &str) -> Result<(), Failure> {
+    let bytes = if value == "-" { read_in()? } else { value.as_bytes().to_vec() };
+    confirm(client, &client.send(Method::PUT, path, Bytes::from(bytes)).await?)
 }
 
-async fn del(client: &ClientArgs, key: &str) -> Result<(), Failure> {
-    confirm(client, &client.send(Method::DELETE, &path(key), Bytes::new()).await?)
+/// All of standard input.
+pub(super) fn read_in() -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::Failed(format!("can't read standard input: {error}")))?;
+    Ok(bytes)
 }
 
 /// Prints the node's answer to a write, if JSON is asked for.
@@ -111,7 +165,7 @@ async fn ls(client: &ClientArgs, prefix: &str) -> Result<(), Failure> {
 }
 
 /// A base64 value as text where it is text.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     let bytes = value.as_str().and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
     match String::from_utf8(bytes) {
         Ok(text) => output::printable(&text),
@@ -119,38 +173,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-async fn watch(client: &ClientArgs, prefix: &str) -> Result<(), Failure> {
-    let response = client.open(Method::GET, &format!("/roo/v1/watch/{}", escape(prefix)), Bytes::new()).await?;
-    let mut body = response.into_body();
-    let mut pending = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::Unreachable(format!("the node hung up: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        pending.extend_from_slice(&data);
-        while let Some(end) = pending.windows(2).position(|pair| pair == b"\n\n") {
-            let event: Vec<u8> = pending.drain(..end + 2).collect();
-            print_event(client, &String::from_utf8_lossy(&event))?;
-        }
-    }
-    Err(Failure::Unreachable("the node ended the watch".to_owned()))
-}
-
-/// Prints one server-sent event (HTML Living Standard, 9.2).
-fn print_event(client: &ClientArgs, event: &str) -> Result<(), Failure> {
-    let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let (Some(kind), Some(data)) = (field("event:"), field("data:")) else { return Ok(()) };
-    let Ok(value) = serde_json::from_str::<Value>(data) else { return Ok(()) };
-    let line = if client.json {
-        json!({ "event": kind, "data": value }).to_string()
-    } else {
-        let key = value.get("key").and_then(Value::as_str).unwrap_or_default();
-        let text = value.get("value").map(shown).unwrap_or_default();
-        format!("{kind} {} {text}", output::printable(key)).trim_end().to_owned()
-    };
-    write_out(format!("{line}\n").as_bytes())
-}
-
-fn write_out(bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes)
         .and_then(|()| out.flush())

@@ -1,5 +1,6 @@
 //! The command line: `roo run`, `roo dev`, and verbs that talk to a node's API. Noun, then verb.
 
+mod backup;
 mod ca;
 mod cert;
 mod client;
@@ -7,11 +8,18 @@ mod completion;
 mod flags;
 mod healthcheck;
 mod kv;
+mod lease;
 mod node;
 mod output;
+mod rescue;
 mod route;
+mod secret;
+mod service;
 mod status;
+mod tls;
 mod token;
+mod txn;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -46,16 +54,30 @@ enum Command {
     Status(ClientArgs),
     /// Read and write the store
     Kv(kv::Noun),
+    /// Read and write several keys at once, all or none, if conditions hold
+    Txn(txn::Args),
+    /// Grant, keep, show and end leases
+    Lease(lease::Noun),
     /// List, add and remove routes
     Route(route::Noun),
+    /// List, register and take out instances of services
+    Service(service::Noun),
     /// List certificates
     Cert(cert::Noun),
-    /// List the nodes of the cluster
+    /// List, remove, promote and demote the nodes of the cluster
     Node(node::Noun),
-    /// Print the root of the internal CA
+    /// Go on with this node alone when the majority of the nodes is lost for good
+    Rescue(rescue::Args),
+    /// Write the whole store to a file, while it is in use
+    Backup(backup::Backup),
+    /// Put a backup into a cluster that holds nothing yet
+    Restore(backup::Restore),
+    /// Print the root of the internal CA, or of the API's
     Ca(ca::Noun),
     /// Print the API's token, as derived from the secret or as given
     Token(token::Args),
+    /// Change the cluster's secret
+    Secret(secret::Noun),
     /// Tell by the exit code whether the node on this machine lives
     Healthcheck(ClientArgs),
     /// Print the version
@@ -116,9 +138,16 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(args) => client::block_on(status::run(&args)),
         Command::Healthcheck(args) => client::block_on(healthcheck::run(&args)),
         Command::Kv(noun) => client::block_on(kv::run(&noun)),
+        Command::Txn(args) => client::block_on(txn::run(&args)),
+        Command::Lease(noun) => client::block_on(lease::run(&noun)),
         Command::Route(noun) => client::block_on(route::run(&noun)),
+        Command::Service(noun) => client::block_on(service::run(&noun)),
         Command::Cert(noun) => client::block_on(cert::run(&noun)),
         Command::Node(noun) => client::block_on(node::run(&noun)),
+        Command::Secret(noun) => client::block_on(secret::run(&noun)),
+        Command::Rescue(args) => client::block_on(rescue::run(&args)),
+        Command::Backup(args) => client::block_on(backup::backup(&args)),
+        Command::Restore(args) => client::block_on(backup::restore(&args)),
         Command::Ca(noun) => client::block_on(ca::run(&noun)),
     }
 }

@@ -76,6 +76,7 @@ fn each_wrong_value_is_refused() {
         ("advertise", ":1"),
         ("resolver", "dns.example"),
         ("start-delay", "soon"),
+        ("dead-after", "never"),
         ("token", "short"),
         ("acme-directory", "http://ca.example"),
         ("acme-email", "nobody"),
@@ -116,11 +117,21 @@ fn unknown_names_in_the_environment_are_warned_about() {
 }
 
 #[test]
+fn the_dead_are_removed_after_ten_minutes_unless_said_otherwise() {
+    assert_eq!(resolve(&[], &[], &[]).expect("valid").dead_after, Duration::from_secs(600));
+    let config = resolve(&[("dead-after", "0")], &[("ROO_DEAD_AFTER", "1h")], &[]).expect("valid");
+    assert_eq!(config.dead_after, Duration::ZERO);
+    assert_eq!(resolve(&[], &[("ROO_DEAD_AFTER", "1h")], &[]).expect("valid").dead_after, Duration::from_secs(3600));
+}
+
+#[test]
 fn times_have_units() {
-    for (text, expected) in [("30", 30_000), ("30s", 30_000), ("500ms", 500), ("2m", 120_000), ("1.5s", 1_500)] {
+    for (text, expected) in
+        [("30", 30_000), ("30s", 30_000), ("500ms", 500), ("2m", 120_000), ("2d", 172_800_000), ("1.5s", 1_500)]
+    {
         assert_eq!(duration(text), Ok(Duration::from_millis(expected)), "{text}");
     }
-    for text in ["", "s", "-1", "1d", "1e400"] {
+    for text in ["", "s", "-1", "1w", "1e400"] {
         assert!(duration(text).is_err(), "{text}");
     }
 }

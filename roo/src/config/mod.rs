@@ -2,6 +2,7 @@
 
 mod address;
 mod file;
+mod known;
 mod setting;
 mod source;
 
@@ -14,6 +15,7 @@ use roo_acme::{AcmeConfig, Authority};
 use roo_kv::Secret;
 
 use file::ConfigFile;
+pub(crate) use known::{api_tls, api_token, data_dir_token, known_secrets, present_secret, secret_path};
 pub(crate) use setting::SETTINGS;
 use source::{Given, Sources};
 pub(crate) use source::{Process, Surroundings};
@@ -21,7 +23,8 @@ pub(crate) use source::{Process, Surroundings};
 /// Port of the Raft listener, and of peers that are named without one.
 const RAFT_PORT: u16 = 6300;
 /// Names that start with `ROO_` and belong to client verbs or the stack file, not to the daemon.
-const OTHER_NAMES: &[&str] = &["ROO_LOG", "ROO_ADDR", "ROO_IMAGE", "ROO_PUBLISH_HTTP", PUBLISHED_HTTPS, "ROO_BIN"];
+const OTHER_NAMES: &[&str] =
+    &["ROO_LOG", "ROO_ADDR", "ROO_CA_FILE", "ROO_IMAGE", "ROO_PUBLISH_HTTP", PUBLISHED_HTTPS, "ROO_BIN"];
 
 /// Set by the stack file: the port of the node behind which https listens.
 const PUBLISHED_HTTPS: &str = "ROO_PUBLISH_HTTPS";
@@ -35,22 +38,34 @@ pub(crate) enum Mode {
     Dev,
 }
 
+/// Where the audit log of writes goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Audit {
+    Off,
+    Log,
+    File(PathBuf),
+}
+
 /// Everything the daemon needs to know, checked.
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
     pub(crate) api: SocketAddr,
+    /// Whether the API speaks TLS.
+    pub(crate) api_tls: bool,
     pub(crate) raft: SocketAddr,
     pub(crate) workers: usize,
     pub(crate) advertise: Option<String>,
     pub(crate) peers: roo_kv::Peers,
     pub(crate) resolver: Option<SocketAddr>,
     pub(crate) start_delay: Duration,
+    pub(crate) dead_after: Duration,
     /// The shared secret, if a person gave one.
     pub(crate) secret: Option<Secret>,
     /// The API's token, if a person gave one.
     pub(crate) token: Option<String>,
+    pub(crate) audit: Audit,
     pub(crate) authority: Authority,
     pub(crate) swarm: bool,
     pub(crate) docker_host: Option<String>,
@@ -110,14 +125,17 @@ impl Config {
             http,
             https,
             api,
+            api_tls: reader.read("api-tls", boolean).unwrap_or(false),
             raft,
             workers: reader.read("workers", workers).unwrap_or_else(cores),
             advertise: reader.read("advertise", |text| address::peer(text, raft.port())),
             peers: peers(reader, raft.port(), resolver),
             resolver,
             start_delay: reader.read("start-delay", duration).unwrap_or(Duration::from_secs(3)),
+            dead_after: reader.read("dead-after", duration).unwrap_or(Duration::from_secs(600)),
             secret: reader.read("secret", |text| Secret::from_text(text).map_err(|error| error.to_string())),
             token: reader.read("token", token),
+            audit: reader.read("audit", |text| Ok(audit(text))).unwrap_or(Audit::Log),
             authority: authority(mode, reader, surroundings),
             swarm: reader.read("swarm", boolean).unwrap_or(false),
             docker_host: reader.read("docker-host", |text| Ok(text.to_owned())),
@@ -226,8 +244,11 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Durations are written as `30s`, `500ms`, `2m`, or as bare seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a time such as `30s`, `500ms` or `2m`; a bare number is seconds.
+///
+/// # Errors
+/// A sentence that names what is wrong with `text`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let scale = match unit.trim() {
@@ -235,6 +256,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "ms" => 0.001,
         "m" => 60.0,
         "h" => 3600.0,
+        "d" => 86400.0,
         _ => return Err(format!("`{text}` is no time; write for example 30s, 500ms, 2m")),
     };
     let seconds: f64 = number.parse().map_err(|_| format!("`{text}` is no time; write for example 30s, 500ms, 2m"))?;
@@ -255,6 +277,14 @@ fn token(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("a token has 16 characters or more, all of them visible ASCII".to_owned())
+    }
+}
+
+fn audit(text: &str) -> Audit {
+    match text.to_ascii_lowercase().as_str() {
+        "off" => Audit::Off,
+        "log" => Audit::Log,
+        _ => Audit::File(PathBuf::from(text)),
     }
 }
 
@@ -300,48 +330,6 @@ fn directory(text: &str) -> Result<String, String> {
 /// A sentence that names what is wrong with `text`.
 pub(crate) fn listen_address(text: &str, default_ip: IpAddr) -> Result<SocketAddr, String> {
     address::listen(text, default_ip)
-}
-
-/// The API's token as a person gave it: the token itself, or derived from the secret.
-///
-/// # Errors
-/// A sentence that names what is wrong with what was given.
-pub(crate) fn api_token(
-    flags: &BTreeMap<String, String>,
-    surroundings: &dyn Surroundings,
-) -> Result<Option<String>, String> {
-    let mut reader = Reader { sources: Sources { flags, surroundings, file: None }, mistakes: Vec::new() };
-    let given = reader.read("token", token);
-    let secret = reader.read("secret", |text| Secret::from_text(text).map_err(|error| error.to_string()));
-    match reader.mistakes.pop() {
-        Some(mistake) => Err(mistake),
-        None => Ok(given.or_else(|| secret.map(|secret| secret.api_token()))),
-    }
-}
-
-/// The token derived from the secret that a node made for itself.
-///
-/// # Errors
-/// A sentence when there is none.
-pub(crate) fn data_dir_token(
-    flags: &BTreeMap<String, String>,
-    surroundings: &dyn Surroundings,
-) -> Result<String, String> {
-    let given = Sources { flags, surroundings, file: None }.find("data-dir")?;
-    let dir = given.map_or_else(|| PathBuf::from("roo-data"), |given| PathBuf::from(given.text));
-    let path = secret_path(&dir);
-    if !path.exists() {
-        return Err(format!(
-            "no secret was given, and there is none in {}; give --secret or --data-dir",
-            dir.display()
-        ));
-    }
-    Secret::load_or_create(&path).map(|secret| secret.api_token()).map_err(|error| error.to_string())
-}
-
-/// Where a node keeps the secret that it made for itself.
-pub(crate) fn secret_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("secret")
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("http", "ADDR", "Listener for plain http: challenges, redirects, http routes [default: :80]"),
     setting("https", "ADDR", "Listener for https [default: :443]"),
     setting("api", "ADDR", "Listener for the API [default: :6299]"),
+    setting("api-tls", "BOOL", "Serve the API over TLS, with a certificate that follows from the secret").switch(),
     setting("raft", "ADDR", "Listener for the other nodes [default: :6300]").original(&["Cluster", "Binding"]),
     setting("workers", "N", "Proxy threads [default: one per core]"),
     setting("advertise", "ADDR", "Raft address the other nodes dial [default: found out]"),
@@ -63,8 +64,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .original(&["Cluster", "Resolver"]),
     setting("start-delay", "TIME", "How long the set of nodes must be stable before a cluster is formed; a name that leads to one node alone, four times as long [default: 3s]")
         .original(&["Cluster", "StartDelaySeconds"]),
+    setting("dead-after", "TIME", "After how much silence a node is removed from the cluster, if the others can do without it; 0: never [default: 10m]"),
     setting("secret", "TEXT", "The cluster's shared secret, 16 characters or more").secret(),
     setting("token", "TEXT", "The API's bearer token [default: derived from the secret]").secret(),
+    setting("audit", "WHERE", "Audit log of the API's writes: `log`, `off`, or the path of a file [default: log]"),
     setting(
         "acme-directory",
         "URL",

@@ -69,7 +69,21 @@ pub struct Api {
 
 impl Api {
     pub async fn call(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Answer> {
+        self.call_with(method, path, &[], body).await
+    }
+
+    /// As [`call`](Self::call), with headers of its own.
+    pub async fn call_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Answer> {
         let mut request = request(method, "api", path, body);
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse()?);
+        }
         if let Some(token) = &self.token {
             request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
         }

@@ -31,6 +31,7 @@ pub struct Start {
     data_dir: PathBuf,
     log: PathBuf,
     args: Vec<String>,
+    environment: Vec<(String, PathBuf)>,
     /// Certificates come from the internal CA.
     authority: bool,
     http_port: u16,
@@ -46,6 +47,7 @@ impl Start {
             data_dir: context.path(name),
             log: context.path(&format!("{name}.log")),
             args: ["--workers", "1"].map(str::to_owned).to_vec(),
+            environment: Vec::new(),
             authority: true,
             http_port: 0,
             token: None,
@@ -57,6 +59,13 @@ impl Start {
     /// Adds arguments.
     pub fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
         self.args.extend(args.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Sets a variable of the environment.
+    #[allow(dead_code, reason = "only the tests under faults need it")]
+    pub fn environment(mut self, name: &str, value: impl Into<PathBuf>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
         self
     }
 
@@ -99,9 +108,29 @@ impl Start {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ROO_")) {
             command.env_remove(name);
         }
+        command.envs(self.environment.iter().cloned());
         let known = std::fs::read_to_string(&self.log).map(|text| text.lines().count()).unwrap_or(0);
         let mut process = Process::spawn(command, &self.log)?;
-        let ports = until("the node tells its ports", async || {
+        let [http, https, api, raft] = self.ports(&mut process, known).await?;
+        Ok(Node { process, api: Api { address: api, token: self.token.clone() }, http, https, raft })
+    }
+
+    /// Finds a node again that has started itself anew: its ports have changed.
+    pub async fn follow(&self, node: &mut Node) -> Result<()> {
+        let ended = until("the node has ended", async || {
+            let output = node.process.output();
+            let at = output.lines().position(|line| line.contains("ends and starts again"));
+            at.context("it goes on")
+        });
+        let known = ended.await?;
+        let [http, https, api, raft] = self.ports(&mut node.process, known).await?;
+        (node.http, node.https, node.raft, node.api.address) = (http, https, raft, api);
+        Ok(())
+    }
+
+    /// The ports that the node tells after so many lines.
+    async fn ports(&self, process: &mut Process, known: usize) -> Result<[SocketAddr; 4]> {
+        until("the node tells its ports", async || {
             ensure!(process.is_running(), "the node ended:\n{}", process.output());
             let output = process.output();
             let lines = || output.lines().skip(known).filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -111,9 +140,7 @@ impl Start {
             };
             Ok([port("http")?, port("https")?, port("api")?, port("raft")?])
         })
-        .await?;
-        let [http, https, api, raft] = ports;
-        Ok(Node { process, api: Api { address: api, token: self.token.clone() }, http, https, raft })
+        .await
     }
 }
 

@@ -4,6 +4,8 @@ pub mod api;
 pub mod cluster;
 pub mod context;
 pub mod dns;
+pub mod events;
+pub mod files;
 pub mod https;
 pub mod pebble;
 pub mod process;

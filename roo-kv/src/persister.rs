@@ -1,0 +1,401 @@
+//! Keeps a copy of the state on disk, a little behind, so that a restart need not begin with a snapshot and a long log.
+//!
+//! The copy follows the state at a distance that is bounded by time and bytes: what is overwritten several times in
+//! between is written once. Each step is one atomic batch that ends with the facts about the state it belongs to, so
+//! after a crash the copy shows the state of some moment, and the log brings it up to date. Nothing depends on it: a copy
+//! that cannot be written or is damaged is thrown away and written anew.
+
+use std::collections::HashSet;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::engine::{Batch, Engine};
+use crate::state::{self, Changes, META_KEY, Meta, Tree};
+use crate::view::{State, View};
+
+/// How far the copy is behind at most, unless more than [`LAG_BYTES`] change meanwhile or the disk is slower than that.
+const LAG: Duration = Duration::from_secs(1);
+const LAG_BYTES: usize = 16 << 20;
+
+/// Bytes that are written at once when the copy is begun anew.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A copy that takes more room than this many times its records is written anew, but not for less than [`ROOM_MIN`].
+const ROOM_FACTOR: u64 = 2;
+const ROOM_MIN: u64 = 64 << 20;
+
+/// How often its room is looked at.
+const LOOK_EVERY_BYTES: usize = 32 << 20;
+
+/// Before the next attempt after a fault.
+const FAULT_PAUSE: Duration = Duration::from_secs(30);
+
+/// What has changed since the copy was last written.
+#[derive(Debug, Default)]
+pub(crate) struct Unsaved {
+    /// Whether there is a persister at all.
+    wanted: bool,
+    keys: HashSet<Vec<u8>>,
+    bytes: usize,
+    everything: bool,
+    closing: bool,
+}
+
+impl Unsaved {
+    /// Notes which keys have changed.
+    pub(crate) fn add(&mut self, changes: Changes) {
+        if !self.wanted {
+            return;
+        }
+        // Also an entry that changes no record moves the place in the log.
+        self.bytes += 1;
+        for (key, value) in changes {
+            self.bytes += key.len() + value.map_or(0, |value| value.len());
+            if !self.everything {
+                self.keys.insert(key);
+            }
+        }
+    }
+
+    /// Notes that nothing is as it was.
+    pub(crate) fn add_everything(&mut self) {
+        self.everything = true;
+        self.keys = HashSet::new();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes == 0 && !self.everything
+    }
+
+    fn take(&mut self) -> Self {
+        let (wanted, closing) = (self.wanted, self.closing);
+        std::mem::replace(self, Self { wanted, closing, ..Self::default() })
+    }
+}
+
+/// Wakes the persister's thread.
+#[derive(Default)]
+pub(crate) struct Changed(Condvar);
+
+impl Changed {
+    pub(crate) fn tell(&self, unsaved: &Unsaved) {
+        if unsaved.wanted {
+            self.0.notify_one();
+        }
+    }
+}
+
+/// What an engine holds: the state of some moment, or `None` if it holds no whole one.
+pub(crate) fn load(engine: &dyn Engine) -> io::Result<Option<(Tree, Meta)>> {
+    let mut records = Tree::default();
+    let mut meta = None;
+    let mut fault = None;
+    engine.visit(&mut |key, value| {
+        if key != META_KEY {
+            records.insert(key, value);
+            return true;
+        }
+        match state::decode(value) {
+            Ok(found) => meta = Some(found),
+            Err(error) => fault = Some(error),
+        }
+        fault.is_none()
+    })?;
+    fault.map_or(Ok(meta.map(|meta| (records, meta))), Err)
+}
+
+/// Writes the copy.
+pub(crate) struct Persister {
+    view: Arc<View>,
+    engine: Box<dyn Engine>,
+    /// Written since the room of the copy was last looked at.
+    unlooked: usize,
+}
+
+impl Persister {
+    /// For an engine that holds the state that the view begins with, or nothing if that is empty.
+    pub(crate) fn new(view: Arc<View>, engine: Box<dyn Engine>) -> Self {
+        view.unsaved().wanted = true;
+        Self { view, engine, unlooked: 0 }
+    }
+
+    /// Starts its thread.
+    pub(crate) fn start(self) -> io::Result<Persisting> {
+        let view = Arc::clone(&self.view);
+        let thread = std::thread::Builder::new().name("persister".to_owned()).spawn(move || self.run())?;
+        Ok(Persisting { view, thread: Mutex::new(Some(thread)) })
+    }
+
+    fn run(mut self) {
+        while self.wait() {
+            if let Err(error) = self.save() {
+                tracing::warn!(%error, "cannot keep the state on disk up to date; it will be written anew");
+                let unsaved = self.view.unsaved();
+                let waiting = self.view.changed().0.wait_timeout_while(unsaved, FAULT_PAUSE, |u| !u.closing);
+                drop(waiting.unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+        if let Err(error) = self.save().and_then(|()| self.engine.flush()) {
+            tracing::warn!(%error, "cannot bring the state on disk up to date; the log will do it");
+        }
+    }
+
+    /// Waits until something is worth being saved; false once the store closes.
+    fn wait(&self) -> bool {
+        let changed = &self.view.changed().0;
+        let idle = |unsaved: &mut Unsaved| unsaved.is_empty() && !unsaved.closing;
+        let unsaved = changed.wait_while(self.view.unsaved(), idle).unwrap_or_else(PoisonError::into_inner);
+        let gathering = |unsaved: &mut Unsaved| unsaved.bytes < LAG_BYTES && !unsaved.closing;
+        let (unsaved, _) = changed.wait_timeout_while(unsaved, LAG, gathering).unwrap_or_else(PoisonError::into_inner);
+        !unsaved.closing
+    }
+
+    /// Brings the copy to where the state is now. After an error everything is written anew the next time. Blocking.
+    pub(crate) fn save(&mut self) -> io::Result<()> {
+        let (state, unsaved) = {
+            // Both under the lock: the keys are exactly those in which this state differs from the copy.
+            let mut unsaved = self.view.unsaved();
+            (self.view.state(), unsaved.take())
+        };
+        // The library underneath panics at some faults of the disk.
+        let saved = catch_unwind(AssertUnwindSafe(|| self.write(&state, unsaved)))
+            .unwrap_or_else(|_| Err(io::Error::other("the database failed")));
+        if saved.is_err() {
+            self.view.unsaved().add_everything();
+        }
+        saved
+    }
+
+    fn write(&mut self, state: &State, unsaved: Unsaved) -> io::Result<()> {
+        if unsaved.is_empty() {
+            return Ok(());
+        }
+        if unsaved.everything || self.is_oversized(state, unsaved.bytes)? {
+            return self.write_anew(state);
+        }
+        let mut keys: Vec<Vec<u8>> = unsaved.keys.into_iter().collect();
+        keys.sort_unstable();
+        let mut batch: Batch<'_> = keys.iter().map(|key| (&key[..], state.records.get(key))).collect();
+        let meta = state::encode(&state.meta)?;
+        batch.push((META_KEY, Some(&meta)));
+        self.engine.write(&batch)
+    }
+
+    fn is_oversized(&mut self, state: &State, bytes: usize) -> io::Result<bool> {
+        self.unlooked += bytes;
+        if self.unlooked < LOOK_EVERY_BYTES {
+            return Ok(false);
+        }
+        self.unlooked = 0;
+        let room = ROOM_MIN.max(state.records.bytes() as u64 * ROOM_FACTOR);
+        Ok(self.engine.disk_bytes()? > room)
+    }
+
+    /// Until the end of it the copy lacks the facts about the state and counts as none.
+    fn write_anew(&mut self, state: &State) -> io::Result<()> {
+        self.engine.clear()?;
+        let mut batch: Batch<'_> = Vec::new();
+        let mut bytes = 0;
+        for (key, value) in state.records.range(&[]) {
+            bytes += key.len() + value.len();
+            batch.push((key, Some(value)));
+            if bytes >= BATCH_BYTES {
+                self.engine.write(&batch)?;
+                (bytes, batch) = (0, Vec::new());
+            }
+        }
+        let meta = state::encode(&state.meta)?;
+        batch.push((META_KEY, Some(&meta)));
+        self.engine.write(&batch)
+    }
+}
+
+/// The persister at work.
+pub(crate) struct Persisting {
+    view: Arc<View>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Persisting {
+    /// For a simulation, which saves by itself.
+    #[cfg(test)]
+    pub(crate) fn without_thread(view: Arc<View>) -> Self {
+        Self { view, thread: Mutex::default() }
+    }
+
+    /// Saves what is left and closes the engine, so that it can be opened again. Blocking.
+    ///
+    /// # Errors
+    /// If the thread has failed; the log then brings the copy up to date.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        self.view.unsaved().closing = true;
+        self.view.changed().0.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match thread.map(JoinHandle::join) {
+            Some(Err(_)) => Err(io::Error::other("its thread has panicked")),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::{Memory, Sled};
+    use crate::id::Revision;
+
+    type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn content(records: &Tree) -> Model {
+        records.range(&[]).map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+    }
+
+    fn at(revision: usize) -> Meta {
+        Meta { revision: Revision(revision as u64), ..Meta::default() }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Commit(Changes),
+        Replace(Model),
+        Save,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let record = || (0..12_u8).prop_map(|n| vec![b'k', n]);
+        let value = || proptest::collection::vec(any::<u8>(), 0..4);
+        let changes = proptest::collection::vec((record(), proptest::option::weighted(0.7, value())), 0..5);
+        let model = proptest::collection::btree_map(record(), value(), 0..8);
+        let step = prop_oneof![
+            6 => changes.prop_map(Step::Commit),
+            1 => model.prop_map(Step::Replace),
+            3 => Just(Step::Save),
+        ];
+        proptest::collection::vec(step, 1..60)
+    }
+
+    fn take(model: &mut Model, changes: &Changes) {
+        for (key, value) in changes {
+            match value {
+                Some(value) => drop(model.insert(key.clone(), value.clone())),
+                None => drop(model.remove(key)),
+            }
+        }
+    }
+
+    fn tree(model: &Model) -> Tree {
+        let mut tree = Tree::default();
+        model.iter().for_each(|(key, value)| tree.insert(key, value));
+        tree
+    }
+
+    proptest! {
+        #[test]
+        fn after_a_crash_the_copy_is_of_one_moment_and_what_follows_brings_it_up_to_date(
+            steps in steps(), crash_after in 0..40_usize,
+        ) {
+            let engine = Memory::default();
+            let view = View::new(Tree::default(), Meta::default());
+            let mut persister = Persister::new(Arc::clone(&view), Box::new(engine.clone()));
+            engine.fail_after(Some(crash_after));
+            // The state at each revision, as the log would have it.
+            let mut history = vec![Model::new()];
+            let mut saved = None;
+            for step in &steps {
+                let mut now = history[history.len() - 1].clone();
+                match step {
+                    Step::Commit(changes) => {
+                        take(&mut now, changes);
+                        view.commit(changes.clone(), at(history.len()), Some(Vec::new()));
+                        history.push(now);
+                    }
+                    Step::Replace(model) => {
+                        view.replace(tree(model), at(history.len()));
+                        history.push(model.clone());
+                    }
+                    Step::Save => if persister.save().is_ok() { saved = Some(history.len() - 1) } else { break },
+                }
+            }
+            prop_assert_eq!(&content(&view.state().records), &history[view.state().meta.revision.0 as usize]);
+
+            // Power comes back; what the copy shows is where a restart begins.
+            engine.fail_after(None);
+            let loaded = load(&engine).unwrap();
+            let began_anew = steps.iter().any(|step| matches!(step, Step::Replace(_)));
+            prop_assert!(loaded.is_some() || saved.unwrap_or(0) == 0 || began_anew);
+            let (records, meta) = loaded.unwrap_or_default();
+            let mut now = content(&records);
+            prop_assert_eq!(&now, &history[meta.revision.0 as usize]);
+            let view = View::new(records, meta.clone());
+            let mut persister = Persister::new(Arc::clone(&view), Box::new(engine.clone()));
+            for (revision, goal) in history.iter().enumerate().skip(meta.revision.0 as usize + 1) {
+                let gone = now.keys().filter(|key| !goal.contains_key(*key)).map(|key| (key.clone(), None));
+                let there = goal.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+                view.commit(gone.chain(there).collect(), at(revision), Some(Vec::new()));
+                now = goal.clone();
+            }
+            persister.save().unwrap();
+            prop_assert_eq!(&content(&view.state().records), &history[history.len() - 1]);
+            let (records, meta) = load(&engine).unwrap().unwrap_or_default();
+            prop_assert_eq!(&content(&records), &now);
+            prop_assert_eq!(meta.revision.0 as usize, history.len() - 1);
+        }
+    }
+
+    #[test]
+    fn after_a_fault_the_copy_is_written_anew() {
+        let engine = Memory::default();
+        let view = View::new(Tree::default(), Meta::default());
+        let mut persister = Persister::new(Arc::clone(&view), Box::new(engine.clone()));
+        view.commit(vec![(b"a".to_vec(), Some(b"1".to_vec()))], at(1), Some(Vec::new()));
+        engine.fail_after(Some(0));
+        persister.save().unwrap_err();
+        view.commit(vec![(b"b".to_vec(), Some(b"2".to_vec()))], at(2), Some(Vec::new()));
+        engine.fail_after(None);
+        persister.save().unwrap();
+        let (records, meta) = load(&engine).unwrap().unwrap();
+        assert_eq!((content(&records).len(), meta.revision), (2, Revision(2)));
+    }
+
+    #[test]
+    fn an_orderly_end_leaves_everything_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let view = View::new(Tree::default(), Meta::default());
+        let engine = Sled::open(dir.path()).unwrap();
+        let persisting = Persister::new(Arc::clone(&view), Box::new(engine)).start().unwrap();
+        for revision in 1..100 {
+            view.commit(vec![(vec![revision as u8], Some(b"v".to_vec()))], at(revision), Some(Vec::new()));
+        }
+        persisting.finish().unwrap();
+        let (records, meta) = load(&Sled::open(dir.path()).unwrap()).unwrap().unwrap();
+        assert_eq!((content(&records).len(), meta.revision), (99, Revision(99)));
+    }
+
+    #[test]
+    fn a_copy_that_takes_too_much_room_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let view = View::new(Tree::default(), Meta::default());
+        let engine = Sled::open(dir.path()).unwrap();
+        let mut persister = Persister::new(Arc::clone(&view), Box::new(engine));
+        // The database keeps far more than the few keys that are left.
+        for revision in 1..=300 {
+            let value = fastrand::Rng::with_seed(revision as u64).u8(..);
+            let changes = (0..16).map(|n| (vec![n], Some(vec![value; 32 << 10]))).collect();
+            view.commit(changes, at(revision), Some(Vec::new()));
+            persister.save().unwrap();
+        }
+        let live = view.state().records.bytes() as u64;
+        assert!(persister.engine.disk_bytes().unwrap() <= ROOM_MIN + LOOK_EVERY_BYTES as u64 + live);
+        drop(persister);
+        let (records, _) = load(&Sled::open(dir.path()).unwrap()).unwrap().unwrap();
+        assert_eq!(content(&records), content(&view.state().records));
+    }
+}

@@ -1,0 +1,112 @@
+//! Destinations that name a service.
+
+use std::net::SocketAddr;
+
+use roo_proxy::{Config, DestinationHost, Endpoint, ServiceTable};
+use tokio::net::TcpListener;
+
+use crate::bench::{Bench, SOON, loopback};
+use crate::client::{Raw, field, get, status};
+use crate::upstream::{Upstream, nobody};
+
+fn endpoint(address: SocketAddr, weight: u16) -> Endpoint {
+    Endpoint { host: DestinationHost::Address(address.ip()), port: address.port(), weight }
+}
+
+impl Bench {
+    fn service(&self, name: &str, endpoints: Vec<Endpoint>) {
+        self.control.set_services(ServiceTable::new([(name.to_owned(), endpoints)]));
+    }
+}
+
+async fn who(bench: &Bench) -> String {
+    let response = get(bench.http, "shop.test").await;
+    field(&response, "x-upstream").unwrap_or_else(|| panic!("{response}")).to_owned()
+}
+
+#[tokio::test]
+async fn a_services_instances_share_its_requests_on_their_own_ports() {
+    let (one, two) = (Upstream::echo("one").await, Upstream::echo("two").await);
+    let bench = Bench::start();
+    bench.routes(&[("shop.test:http", "http://shop.service.roo/base")]);
+    bench.service("shop", vec![endpoint(one.address, 1), endpoint(two.address, 3)]);
+    let mut names = Vec::new();
+    for _ in 0..8 {
+        names.push(who(&bench).await);
+    }
+    assert_eq!(names.iter().filter(|name| *name == "two").count(), 6, "{names:?}");
+    let response = get(bench.http, "shop.test").await;
+    assert!(response.contains(r#""uri":"/base/""#) && response.contains(r#""x-origin-host":"shop.service.roo""#));
+}
+
+#[tokio::test]
+async fn a_port_in_the_url_is_that_of_all_instances() {
+    let upstream = Upstream::echo("a").await;
+    let bench = Bench::start();
+    bench.routes(&[("shop.test:http", format!("http://shop.service.roo:{}", upstream.address.port()))]);
+    bench.service("shop", vec![endpoint(([127, 0, 0, 1], 1).into(), 1)]);
+    assert_eq!(who(&bench).await, "a");
+}
+
+#[tokio::test]
+async fn a_service_without_an_instance_is_503_and_never_asked_of_the_dns() {
+    let silent = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
+    let bench = Bench::with(Config { resolver: Some(silent.local_addr().unwrap()), ..Config::default() });
+    bench.routes(&[("shop.test:http", "http://shop.service.roo")]);
+    for _ in 0..2 {
+        let response = get(bench.http, "shop.test").await;
+        assert_eq!((status(&response), field(&response, "roo-error")), (503, Some("no-upstream")));
+        assert_eq!(field(&response, "retry-after"), Some("1"));
+        bench.service("web", vec![endpoint(nobody().await, 1)]);
+    }
+    let mut question = [0; 512];
+    assert!(silent.try_recv(&mut question).is_err(), "nobody may be asked");
+}
+
+#[tokio::test]
+async fn an_instance_by_name_is_asked_of_the_dns_and_a_service_in_a_service_is_nothing() {
+    let upstream = Upstream::echo("a").await;
+    let bench = Bench::start();
+    bench.routes(&[("shop.test:http", "http://shop.service.roo")]);
+    let localhost = Endpoint { host: DestinationHost::Name("localhost".into()), ..endpoint(upstream.address, 1) };
+    let circle = Endpoint { host: DestinationHost::Service("shop".into()), ..localhost.clone() };
+    bench.service("shop", vec![circle.clone(), localhost]);
+    for _ in 0..3 {
+        assert_eq!(who(&bench).await, "a");
+    }
+    bench.service("shop", vec![circle]);
+    assert_eq!(status(&get(bench.http, "shop.test").await), 503);
+}
+
+#[tokio::test]
+async fn what_has_left_gets_nothing_new() {
+    let (one, two) = (Upstream::echo("one").await, Upstream::echo("two").await);
+    let bench = Bench::start();
+    bench.routes(&[("shop.test:http", "http://shop.service.roo")]);
+    bench.service("shop", vec![endpoint(one.address, 1), endpoint(two.address, 1)]);
+    let both = [who(&bench).await, who(&bench).await];
+    assert_ne!(both[0], both[1]);
+    // Its connection is open and unused, which must not tempt anybody.
+    bench.service("shop", vec![endpoint(two.address, 1)]);
+    for _ in 0..6 {
+        assert_eq!(who(&bench).await, "two");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_looks_for_another_instance_passes_by_what_has_left() {
+    // It accepts no TLS and says nothing, until it is let go.
+    let first = TcpListener::bind(loopback()).await.unwrap();
+    let second = Upstream::echo("second").await;
+    let bench = Bench::start();
+    bench.routes(&[("shop.test:http", r#"{"to":"https://shop.service.roo","tls":{"insecure":true}}"#)]);
+    bench.service("shop", vec![endpoint(first.local_addr().unwrap(), 1), endpoint(second.address, 1)]);
+    let mut raw = Raw::connect(bench.http).await;
+    raw.send("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
+    let (socket, _) = tokio::time::timeout(SOON, first.accept()).await.unwrap().unwrap();
+    bench.service("shop", Vec::new());
+    drop(socket);
+    let response = raw.rest().await;
+    assert_eq!((status(&response), field(&response, "roo-error")), (502, Some("upstream-tls")), "{response}");
+    assert_eq!(second.connections(), 0);
+}
