@@ -44,8 +44,11 @@ swarm() {
 part "tools" misc/install.sh test
 part "build" make --no-print-directory build
 part "scripts" misc/check.sh
-part "units" cargo test --locked --workspace --exclude roo-tests
-part "end to end" cargo test --locked -p roo-tests --test e2e -- --test-threads=3
+# All parts select the whole workspace, so that one build of each library serves them all.
+part "units" cargo test --locked --workspace --lib --bins --test behaviour --test cluster --test engine --test issuing
+part "docs" cargo test --locked --workspace --doc
+part "end to end" cargo test --locked --workspace --test e2e -- --test-threads=3
+part "chaos" cargo test --locked --workspace --test chaos -- --nocapture --test-threads=1
 part "swarm" swarm
 
 printf '\n== summary\n'
