@@ -12,6 +12,7 @@ use openraft::SnapshotPolicy;
 use openraft::async_runtime::WatchReceiver;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,6 +59,9 @@ const SNAPSHOT_TIMEOUT_MS: u64 = 600_000;
 
 /// Between looks at things that no channel tells of, such as who is reachable.
 const STATUS_PAUSE: Duration = Duration::from_millis(500);
+
+/// Between two descriptions at least: under load something changes with every entry of the log.
+const STATUS_PAUSE_MIN: Duration = Duration::from_millis(20);
 
 /// Starts a node, and hands back what it proves itself with.
 pub(crate) async fn start(config: Config) -> Result<(Arc<Node>, Arc<Keyring>), StartError> {
@@ -345,6 +349,7 @@ async fn keep_status(node: Arc<Node>) {
     let mut metrics = node.raft.metrics();
     let mut progress = node.view.progress();
     loop {
+        let described = Instant::now();
         // Outside of the watch's lock, which everybody who asks for the status takes; nobody else writes it.
         let before = node.status.borrow().clone();
         let now = node.describe(&before);
@@ -360,6 +365,7 @@ async fn keep_status(node: Arc<Node>) {
             _ = progress.changed() => {}
             () = tokio::time::sleep(STATUS_PAUSE) => {}
         }
+        tokio::time::sleep_until(described + STATUS_PAUSE_MIN).await;
     }
 }
 

@@ -254,10 +254,17 @@ impl Store {
         self.node.ending.get().is_some_and(|ending| ending.restart)
     }
 
-    /// What this node knows about itself. No I/O.
+    /// What this node knows about itself; all but the revision may be some milliseconds old. No I/O.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.node.status.borrow().clone()
+        let progress = *self.node.view.progress().borrow();
+        Status { revision: progress.revision, applied: progress.applied, ..self.node.status.borrow().clone() }
+    }
+
+    /// The revision of the state on this node.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.node.view.progress().borrow().revision
     }
 
     /// What this node takes on its disk. Looks through the data directory.

@@ -88,7 +88,7 @@ fn begin(
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "this node serves as many watches as it can")
             .hint("ask another node")
     })?;
-    let revision = api.store.status().revision;
+    let revision = api.store.revision();
     let follow = api.store.follow(prefix, since).map_err(|error| match error {
         WatchError::Compacted { oldest } => ApiError::new(StatusCode::GONE, "compacted", error.to_string())
             .hint("read what is there now and go on from its revision, or leave `from` out")
