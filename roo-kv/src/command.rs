@@ -203,15 +203,26 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
+    /// Roughly the bytes that what was asked for takes in it.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Txn(outcome) => outcome.results.iter().map(OpResult::weight).sum(),
+            Self::LeaseGranted { .. }
+            | Self::LeaseEnded
+            | Self::LeaseNotFound { .. }
+            | Self::Forgotten
+            | Self::ReadsTooMuch { .. }
+            | Self::DeletesTooMany
+            | Self::LeaseEndedAt { .. }
+            | Self::LeaseKept
+            | Self::HistoryTrimmed { .. } => 0,
+            Self::Restore(RestoreReply::InUse { key }) => key.as_str().len(),
+            Self::Restore(_) => 0,
+        }
+    }
+
     /// The form in which it is kept for repeats.
     pub(crate) fn to_keep(&self) -> Self {
-        match self {
-            Self::Txn(outcome)
-                if outcome.results.iter().map(OpResult::weight).sum::<usize>() > KEPT_REPLY_BYTES_MAX =>
-            {
-                Self::Forgotten
-            }
-            other => other.clone(),
-        }
+        if self.weight() > KEPT_REPLY_BYTES_MAX { Self::Forgotten } else { self.clone() }
     }
 }

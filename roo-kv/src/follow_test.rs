@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::*;
 use crate::command::{Command, Request, Requests};
 use crate::raft::LogIdForm;
-use crate::state::{Meta, Overlay, Tree};
+use crate::state::{Applier, Meta, Tree};
 use crate::txn::{Op, Txn};
 use crate::watch::Batch;
 
@@ -25,15 +25,15 @@ impl Writer {
 
     fn run(&mut self, command: Command) -> Revision {
         let state = self.view.state();
-        let mut meta = state.meta.clone();
-        let mut overlay = Overlay::new(&state.records);
+        let mut applier = Applier::new(&state.records, state.meta.clone());
         self.sequence += 1;
         let place = LogIdForm { term: 1, node: 1, index: self.sequence };
         let request = Request { origin: 1, sequence: self.sequence, settled_below: self.sequence, command };
-        let applied = state::apply(&mut overlay, &mut meta, &place, &Requests(vec![request].into())).unwrap();
-        meta.applied = Some(place);
+        let applied = applier.apply(&place, &Requests(vec![request].into())).unwrap();
+        applier.meta.applied = Some(place);
+        let (changes, meta) = applier.finish().unwrap();
         let revision = meta.revision;
-        self.view.commit(overlay.into_changes(), meta, Some(applied.events));
+        self.view.commit(changes, meta, Some(applied.events));
         revision
     }
 

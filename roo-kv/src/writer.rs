@@ -108,7 +108,7 @@ pub(crate) struct LogSink {
 }
 
 impl Sink for LogSink {
-    const IN_FLIGHT: usize = 4;
+    const IN_FLIGHT: usize = 2;
 
     async fn write(&self, requests: Vec<Request>) -> Vec<Proposed> {
         let count = requests.len();

@@ -12,7 +12,7 @@ use super::{LogEntry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::command::Replies;
 use crate::runtime::blocking;
 use crate::snapshot::{LogMeter, Shelf, SnapshotFile, SnapshotHeader};
-use crate::state::{self, Overlay, Tree};
+use crate::state::{Applier, Tree};
 use crate::view::{State, View};
 
 /// Entries that are applied together, unless their requests are more than [`BATCH_REQUESTS_MAX`]. Both keep the time small in
@@ -53,17 +53,16 @@ fn apply_entries(view: &View, entries: Vec<LogEntry>) -> io::Result<Vec<Replies>
     let mut all_replies = Vec::with_capacity(entries.len());
     // Only this machine writes, one batch after the other, so what is read here cannot change before the commit.
     let state = view.state();
-    let mut meta = state.meta.clone();
-    let mut overlay = Overlay::new(&state.records);
+    let mut applier = Applier::new(&state.records, state.meta.clone());
     let mut events = Some(Vec::new());
     for entry in entries {
         let log_id = LogIdForm::from(&entry.log_id);
-        debug_assert!(meta.applied.is_none_or(|applied| applied.index < log_id.index), "entries come in order");
+        debug_assert!(applier.meta.applied.is_none_or(|applied| applied.index < log_id.index), "entries come in order");
         let mut replies = Replies::new();
         match entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Normal(requests) => {
-                let applied = state::apply(&mut overlay, &mut meta, &log_id, &requests)?;
+                let applied = applier.apply(&log_id, &requests)?;
                 replies = applied.replies;
                 match &mut events {
                     _ if applied.replaced => events = None,
@@ -73,13 +72,14 @@ fn apply_entries(view: &View, entries: Vec<LogEntry>) -> io::Result<Vec<Replies>
             }
             EntryPayload::Membership(membership) => {
                 let stored = StoredMembership::new(Some(entry.log_id), membership);
-                meta.membership = StoredMembershipForm::from(&stored);
+                applier.meta.membership = StoredMembershipForm::from(&stored);
             }
         }
-        meta.applied = Some(log_id);
+        applier.meta.applied = Some(log_id);
         all_replies.push(replies);
     }
-    view.commit(overlay.into_changes(), meta, events);
+    let (changes, meta) = applier.finish()?;
+    view.commit(changes, meta, events);
     Ok(all_replies)
 }
 

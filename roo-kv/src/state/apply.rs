@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::condition::holds;
-use super::history;
+use super::history::Recorder;
 use super::layout::{attached_key, attached_of, attached_prefix, entry_key, entry_prefix, key_of, lease_key};
-use super::overlay::Overlay;
+use super::overlay::{Changes, Overlay};
 use super::record::{LeaseRecord, Meta};
-use super::{restore, window};
-use crate::command::{Command, Replies, Reply, Requests, RestoreReply};
+use super::restore;
+use super::tree::Tree;
+use super::window::Windows;
+use crate::command::{Command, Replies, Reply, Request, Requests, RestoreReply};
 use crate::id::{LeaseId, Revision};
 use crate::key::Key;
 use crate::raft::LogIdForm;
@@ -32,42 +34,69 @@ pub(crate) struct Applied {
     pub(crate) replaced: bool,
 }
 
-/// Carries out the requests of the log entry at `place`.
-///
-/// # Errors
-/// Only if a record cannot be decoded; the node must then stop.
-pub(crate) fn apply(
-    view: &mut Overlay<'_>,
-    meta: &mut Meta,
-    place: &LogIdForm,
-    requests: &Requests,
-) -> io::Result<Applied> {
-    let mut applied = Applied::default();
-    for request in &*requests.0 {
-        let reply = match window::recall(view, request)? {
-            Some(reply) => reply,
-            None => {
-                let mut step = Step::new(view, meta, place.term);
-                let reply = step.run(&request.command)?;
-                applied.replaced |= matches!(reply, Reply::Restore(RestoreReply::Done { .. }));
-                let events = step.events;
-                if !events.is_empty() {
-                    history::record(view, meta.revision, &events)?;
-                    applied.events.extend(events);
-                }
-                window::remember(view, place.index, request, &reply)?;
-                reply
-            }
-        };
-        applied.replies.push(reply);
+/// Carries out log entries, one after the other, on top of a state.
+pub(crate) struct Applier<'a> {
+    view: Overlay<'a>,
+    /// The facts about the state after the last entry; what the caller writes into it counts for the next.
+    pub(crate) meta: Meta,
+    windows: Windows,
+    history: Recorder,
+}
+
+impl<'a> Applier<'a> {
+    /// On top of these records, which `meta` belongs to.
+    pub(crate) fn new(records: &'a Tree, meta: Meta) -> Self {
+        Self { view: Overlay::new(records), meta, windows: Windows::default(), history: Recorder::default() }
     }
-    Ok(applied)
+
+    /// Carries out the requests of the log entry at `place`.
+    ///
+    /// # Errors
+    /// Only if a record cannot be decoded; the node must then stop.
+    pub(crate) fn apply(&mut self, place: &LogIdForm, requests: &Requests) -> io::Result<Applied> {
+        let mut applied = Applied::default();
+        for request in &*requests.0 {
+            let reply = match self.windows.recall(&self.view, request)? {
+                Some(reply) => reply,
+                None => self.carry_out(place, request, &mut applied)?,
+            };
+            applied.replies.push(reply);
+        }
+        Ok(applied)
+    }
+
+    fn carry_out(&mut self, place: &LogIdForm, request: &Request, applied: &mut Applied) -> io::Result<Reply> {
+        let mut step = Step::new(self, place.term);
+        let reply = step.run(&request.command)?;
+        let events = step.events;
+        if matches!(reply, Reply::Restore(RestoreReply::Done { .. })) {
+            applied.replaced = true;
+            self.history.forget();
+        }
+        if !events.is_empty() {
+            self.history.record(&mut self.view, self.meta.revision, &events)?;
+            applied.events.extend(events);
+        }
+        self.windows.remember(&mut self.view, place.index, request, &reply)?;
+        Ok(reply)
+    }
+
+    /// What has to change for that, and the facts that belong to it then.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub(crate) fn finish(mut self) -> io::Result<(Changes, Meta)> {
+        self.windows.save(&mut self.view)?;
+        self.history.save(&mut self.view)?;
+        Ok((self.view.into_changes(), self.meta))
+    }
 }
 
 /// One request being carried out. All it changes gets the same revision.
 struct Step<'a, 'b> {
     view: &'a mut Overlay<'b>,
     meta: &'a mut Meta,
+    history: &'a mut Recorder,
     /// In which the entry came into the log.
     term: u64,
     changed: bool,
@@ -79,9 +108,10 @@ struct Step<'a, 'b> {
 }
 
 impl<'a, 'b> Step<'a, 'b> {
-    fn new(view: &'a mut Overlay<'b>, meta: &'a mut Meta, term: u64) -> Self {
+    fn new(applier: &'a mut Applier<'b>, term: u64) -> Self {
+        let Applier { view, meta, history, .. } = applier;
         let previous_bytes = PREVIOUS_BYTES_MAX;
-        Self { view, meta, term, changed: false, range_bytes: 0, previous_bytes, events: Vec::new() }
+        Self { view, meta, history, term, changed: false, range_bytes: 0, previous_bytes, events: Vec::new() }
     }
 
     fn run(&mut self, command: &Command) -> io::Result<Reply> {
@@ -102,7 +132,7 @@ impl<'a, 'b> Step<'a, 'b> {
             }
             Command::RestoreAbort { id } => restore::abort(self.view, *id).map(Reply::Restore),
             Command::TrimHistory { below } => {
-                let oldest = history::trim(self.view, *below)?.unwrap_or(*below);
+                let oldest = self.history.trim(self.view, *below)?.unwrap_or(*below);
                 Ok(Reply::HistoryTrimmed { oldest })
             }
         }

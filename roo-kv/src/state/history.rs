@@ -34,48 +34,79 @@ struct Extent {
     bytes: u64,
 }
 
-/// Adds what happened at a revision and drops what is too much then.
-pub(super) fn record(view: &mut Overlay<'_>, revision: Revision, events: &[Event]) -> io::Result<()> {
-    record_within(view, revision, events, REVISIONS_MAX, BYTES_MAX)
+/// Writes the history.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    /// As it was read or left by the last change; `None` in it: there is no history.
+    extent: Option<Option<Extent>>,
 }
 
-fn record_within(
-    view: &mut Overlay<'_>,
-    revision: Revision,
-    events: &[Event],
-    revisions_max: u64,
-    bytes_max: u64,
-) -> io::Result<()> {
-    let fresh = Extent { oldest: revision, newest: revision, bytes: 0 };
-    let mut extent = match view.read::<Extent>(HISTORY_EXTENT_KEY)? {
-        Some(extent) if extent.newest.0 + 1 == revision.0 => Extent { newest: revision, ..extent },
-        Some(_) => {
-            // The counter has jumped: what was before does not lead up to here.
-            for key in view.keys(HISTORY_PREFIX) {
-                view.remove(key);
+impl Recorder {
+    /// Adds what happened at a revision and drops what is too much then.
+    pub(super) fn record(&mut self, view: &mut Overlay<'_>, revision: Revision, events: &[Event]) -> io::Result<()> {
+        self.record_within(view, revision, events, REVISIONS_MAX, BYTES_MAX)
+    }
+
+    fn record_within(
+        &mut self,
+        view: &mut Overlay<'_>,
+        revision: Revision,
+        events: &[Event],
+        revisions_max: u64,
+        bytes_max: u64,
+    ) -> io::Result<()> {
+        let fresh = Extent { oldest: revision, newest: revision, bytes: 0 };
+        let mut extent = match self.extent(view)? {
+            Some(extent) if extent.newest.0 + 1 == revision.0 => Extent { newest: revision, ..extent },
+            Some(_) => {
+                // The counter has jumped: what was before does not lead up to here.
+                for key in view.keys(HISTORY_PREFIX) {
+                    view.remove(key);
+                }
+                fresh
             }
-            fresh
+            None => fresh,
+        };
+        view.write(history_key(revision), &events)?;
+        extent.bytes += weight(events);
+        while extent.oldest <= revision && (revision.0 - extent.oldest.0 >= revisions_max || extent.bytes > bytes_max) {
+            drop_oldest(view, &mut extent)?;
         }
-        None => fresh,
-    };
-    view.write(history_key(revision), &events)?;
-    extent.bytes += weight(events);
-    while extent.oldest <= revision && (revision.0 - extent.oldest.0 >= revisions_max || extent.bytes > bytes_max) {
-        drop_oldest(view, &mut extent)?;
+        self.extent = Some(Some(extent));
+        Ok(())
     }
-    view.write(HISTORY_EXTENT_KEY.to_vec(), &extent)
-}
 
-/// Drops what happened before a revision, as much as one command may. Returns what is the oldest then, or would be the
-/// next to be written.
-pub(super) fn trim(view: &mut Overlay<'_>, below: Revision) -> io::Result<Option<Revision>> {
-    let Some(mut extent) = view.read::<Extent>(HISTORY_EXTENT_KEY)? else { return Ok(None) };
-    let end = below.min(Revision(extent.newest.0 + 1)).min(Revision(extent.oldest.0 + TRIMMED_AT_ONCE));
-    while extent.oldest < end {
-        drop_oldest(view, &mut extent)?;
+    /// Drops what happened before a revision, as much as one command may. Returns what is the oldest then, or would be
+    /// the next to be written.
+    pub(super) fn trim(&mut self, view: &mut Overlay<'_>, below: Revision) -> io::Result<Option<Revision>> {
+        let Some(mut extent) = self.extent(view)? else { return Ok(None) };
+        let end = below.min(Revision(extent.newest.0 + 1)).min(Revision(extent.oldest.0 + TRIMMED_AT_ONCE));
+        while extent.oldest < end {
+            drop_oldest(view, &mut extent)?;
+        }
+        self.extent = Some(Some(extent));
+        Ok(Some(extent.oldest))
     }
-    view.write(HISTORY_EXTENT_KEY.to_vec(), &extent)?;
-    Ok(Some(extent.oldest))
+
+    /// What is in the view has been replaced.
+    pub(super) fn forget(&mut self) {
+        self.extent = None;
+    }
+
+    /// Puts what has changed into the view.
+    pub(super) fn save(&mut self, view: &mut Overlay<'_>) -> io::Result<()> {
+        match self.extent.take() {
+            Some(Some(extent)) => view.write(HISTORY_EXTENT_KEY.to_vec(), &extent),
+            Some(None) | None => Ok(()),
+        }
+    }
+
+    fn extent(&mut self, view: &Overlay<'_>) -> io::Result<Option<Extent>> {
+        if self.extent.is_none() {
+            self.extent = Some(view.read(HISTORY_EXTENT_KEY)?);
+        }
+        Ok(self.extent.flatten())
+    }
 }
 
 fn drop_oldest(view: &mut Overlay<'_>, extent: &mut Extent) -> io::Result<()> {
@@ -154,7 +185,11 @@ mod tests {
 
         fn record(&mut self, revision: u64, name: &str, revisions_max: u64, bytes_max: u64) {
             let events = [event(revision, name)];
-            self.change(|view| record_within(view, Revision(revision), &events, revisions_max, bytes_max));
+            self.change(|view| {
+                let mut recorder = Recorder::default();
+                recorder.record_within(view, Revision(revision), &events, revisions_max, bytes_max)?;
+                recorder.save(view)
+            });
         }
 
         fn records(&self) -> usize {

@@ -6,8 +6,8 @@
 //! | `k` | key | entry |
 //! | `l` | lease | [`LeaseRecord`](super::LeaseRecord) |
 //! | `x` | lease, key | nothing: the keys of a lease |
-//! | `o` | origin | the window of an origin |
-//! | `r` | origin, sequence | the reply to a request |
+//! | `o` | origin | the window of an origin, with small replies |
+//! | `r` | origin, sequence | a large reply to a request |
 //! | `y` | | the number of the restore that is under way |
 //! | `z` | number | a part of a backup that is being restored |
 //! | `h` | revision | what happened at it |
@@ -69,12 +69,8 @@ pub(crate) fn origin_of(raw: &[u8]) -> io::Result<u64> {
     number(raw, b'o')
 }
 
-pub(crate) fn reply_prefix(origin: u64) -> Vec<u8> {
-    [b"r", &origin.to_be_bytes()[..]].concat()
-}
-
 pub(crate) fn reply_key(origin: u64, sequence: u64) -> Vec<u8> {
-    [&reply_prefix(origin), &sequence.to_be_bytes()[..]].concat()
+    [b"r", &origin.to_be_bytes()[..], &sequence.to_be_bytes()[..]].concat()
 }
 
 /// Whether a record is about requests that may be repeated.

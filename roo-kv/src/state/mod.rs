@@ -12,12 +12,12 @@ mod restore;
 mod tree;
 mod window;
 
-pub(crate) use apply::apply;
+pub(crate) use apply::Applier;
 pub(crate) use history::{Past, oldest, past};
 pub(crate) use layout::{
     META_KEY, attached_of, attached_prefix, entry_key, entry_prefix, is_backed_up, lease_key, lease_of, lease_prefix,
 };
-pub(crate) use overlay::{Changes, Overlay};
+pub(crate) use overlay::Changes;
 pub(crate) use record::{LeaseRecord, Meta, decode, encode};
 pub(crate) use tree::Tree;
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Meta, Overlay, Past, Tree, all, apply, past};
+use super::{Applier, Meta, Past, Tree, all, past};
 use crate::command::{Command, Reply, Request, Requests};
 use crate::id::{LeaseId, Revision};
 use crate::key::Key;
@@ -28,10 +28,12 @@ struct Machine {
 impl Machine {
     fn apply(&mut self, requests: Vec<Request>) -> (Vec<Reply>, Vec<Event>) {
         self.index += 1;
-        let mut view = Overlay::new(&self.records);
+        let mut applier = Applier::new(&self.records, self.meta.clone());
         let place = LogIdForm { term: TERM, node: 1, index: self.index };
-        let applied = apply(&mut view, &mut self.meta, &place, &Requests(requests.into())).unwrap();
-        for (key, value) in view.into_changes() {
+        let applied = applier.apply(&place, &Requests(requests.into())).unwrap();
+        let (changes, meta) = applier.finish().unwrap();
+        self.meta = meta;
+        for (key, value) in changes {
             match value {
                 Some(value) => self.records.insert(&key, &value),
                 None => drop(self.records.remove(&key)),
@@ -45,7 +47,7 @@ impl Machine {
     }
 
     fn kept_replies(&self) -> usize {
-        self.records.prefix(b"r").count()
+        super::window::kept_replies(&self.records)
     }
 }
 

@@ -4,14 +4,25 @@
 //! between is written once. Each step is one atomic batch that ends with the facts about the state it belongs to, so
 //! after a crash the copy shows the state of some moment, and the log brings it up to date. Nothing depends on it: a copy
 //! that cannot be written or is damaged is thrown away and written anew.
+//!
+//! It begins with all records of a moment, sorted, and goes on with what each step changed; both are kept in pages, as an
+//! engine's work is by the value. Numbers are big-endian, so that they sort.
+//!
+//! | first byte | rest | value |
+//! |---|---|---|
+//! | `b` | number of the page | records as of the beginning |
+//! | `d` | log index, number of the page | what had changed when the entry at that index was applied |
+//! | `m` | | [`Meta`] of the newest step |
 
-use std::collections::HashSet;
+mod page;
+
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use self::page::Pages;
 use crate::engine::{Batch, Engine};
 use crate::state::{self, Changes, META_KEY, Meta, Tree};
 use crate::view::{State, View};
@@ -22,6 +33,12 @@ const LAG_BYTES: usize = 16 << 20;
 
 /// Bytes that are written at once when the copy is begun anew.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// So many keys may be noted several times.
+const KEYS_UNSORTED_MAX: usize = 1 << 16;
+
+const BEGINNING: u8 = b'b';
+const STEP: u8 = b'd';
 
 /// A copy that takes more room than this many times its records is written anew, but not for less than [`ROOM_MIN`].
 const ROOM_FACTOR: u64 = 2;
@@ -38,7 +55,9 @@ const FAULT_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) struct Unsaved {
     /// Whether there is a persister at all.
     wanted: bool,
-    keys: HashSet<Vec<u8>>,
+    keys: Vec<Vec<u8>>,
+    /// The first so many keys are distinct and sorted.
+    distinct: usize,
     bytes: usize,
     everything: bool,
     closing: bool,
@@ -55,15 +74,25 @@ impl Unsaved {
         for (key, value) in changes {
             self.bytes += key.len() + value.map_or(0, |value| value.len());
             if !self.everything {
-                self.keys.insert(key);
+                self.keys.push(key);
             }
         }
+        if self.keys.len() >= KEYS_UNSORTED_MAX + 2 * self.distinct {
+            self.tidy();
+        }
+    }
+
+    /// Keys that were noted several times are noted once.
+    fn tidy(&mut self) {
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        self.distinct = self.keys.len();
     }
 
     /// Notes that nothing is as it was.
     pub(crate) fn add_everything(&mut self) {
         self.everything = true;
-        self.keys = HashSet::new();
+        (self.keys, self.distinct) = (Vec::new(), 0);
     }
 
     fn is_empty(&self) -> bool {
@@ -92,25 +121,28 @@ impl Changed {
 pub(crate) fn load(engine: &dyn Engine) -> io::Result<Option<(Tree, Meta)>> {
     let mut records = Tree::default();
     let mut meta = None;
-    let mut fault = None;
+    let mut take = |key: &[u8], value: &[u8]| match key.first() {
+        Some(&(BEGINNING | STEP)) => page::read(value, |key, value| match value {
+            Some(value) => records.insert(key, value),
+            None => drop(records.remove(key)),
+        }),
+        _ if key == META_KEY => state::decode(value).map(|found| meta = Some(found)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the copy is of another format")),
+    };
+    let mut taken = Ok(());
     engine.visit(&mut |key, value| {
-        if key != META_KEY {
-            records.insert(key, value);
-            return true;
-        }
-        match state::decode(value) {
-            Ok(found) => meta = Some(found),
-            Err(error) => fault = Some(error),
-        }
-        fault.is_none()
+        taken = take(key, value);
+        taken.is_ok()
     })?;
-    fault.map_or(Ok(meta.map(|meta| (records, meta))), Err)
+    taken.map(|()| meta.map(|meta| (records, meta)))
 }
 
 /// Writes the copy.
 pub(crate) struct Persister {
     view: Arc<View>,
     engine: Box<dyn Engine>,
+    /// What the engine holds. Much of what changes is gone, or as before, by the time of the next save.
+    saved: Tree,
     /// Written since the room of the copy was last looked at.
     unlooked: usize,
 }
@@ -118,8 +150,12 @@ pub(crate) struct Persister {
 impl Persister {
     /// For an engine that holds the state that the view begins with, or nothing if that is empty.
     pub(crate) fn new(view: Arc<View>, engine: Box<dyn Engine>) -> Self {
-        view.unsaved().wanted = true;
-        Self { view, engine, unlooked: 0 }
+        let saved = {
+            let mut unsaved = view.unsaved();
+            unsaved.wanted = true;
+            view.state().records.clone()
+        };
+        Self { view, engine, saved, unlooked: 0 }
     }
 
     /// Starts its thread.
@@ -173,19 +209,31 @@ impl Persister {
         if unsaved.is_empty() {
             return Ok(());
         }
-        if unsaved.everything || self.is_oversized(state, unsaved.bytes)? {
-            return self.write_anew(state);
+        if unsaved.everything || self.is_oversized(state)? {
+            self.write_anew(state)?;
+        } else {
+            self.write_changes(state, unsaved)?;
         }
-        let mut keys: Vec<Vec<u8>> = unsaved.keys.into_iter().collect();
-        keys.sort_unstable();
-        let mut batch: Batch<'_> = keys.iter().map(|key| (&key[..], state.records.get(key))).collect();
-        let meta = state::encode(&state.meta)?;
-        batch.push((META_KEY, Some(&meta)));
-        self.engine.write(&batch)
+        self.saved = state.records.clone();
+        Ok(())
     }
 
-    fn is_oversized(&mut self, state: &State, bytes: usize) -> io::Result<bool> {
-        self.unlooked += bytes;
+    fn write_changes(&mut self, state: &State, mut unsaved: Unsaved) -> io::Result<()> {
+        unsaved.tidy();
+        let mut pages = Pages::default();
+        for key in &unsaved.keys {
+            let value = state.records.get(key);
+            if value != self.saved.get(key) {
+                pages.add(key, value)?;
+            }
+        }
+        self.unlooked += pages.bytes();
+        let index = state.meta.applied.map_or(0, |applied| applied.index).to_be_bytes();
+        let pages = numbered(&[&[STEP], &index[..]].concat(), 0, pages);
+        self.write_pages(&pages, Some(&state.meta))
+    }
+
+    fn is_oversized(&mut self, state: &State) -> io::Result<bool> {
         if self.unlooked < LOOK_EVERY_BYTES {
             return Ok(false);
         }
@@ -197,20 +245,31 @@ impl Persister {
     /// Until the end of it the copy lacks the facts about the state and counts as none.
     fn write_anew(&mut self, state: &State) -> io::Result<()> {
         self.engine.clear()?;
-        let mut batch: Batch<'_> = Vec::new();
-        let mut bytes = 0;
+        let mut pages = Pages::default();
+        let mut number = 0;
         for (key, value) in state.records.range(&[]) {
-            bytes += key.len() + value.len();
-            batch.push((key, Some(value)));
-            if bytes >= BATCH_BYTES {
-                self.engine.write(&batch)?;
-                (bytes, batch) = (0, Vec::new());
+            pages.add(key, Some(value))?;
+            if pages.bytes() >= BATCH_BYTES {
+                let full = numbered(&[BEGINNING], number, std::mem::take(&mut pages));
+                self.write_pages(&full, None)?;
+                number += full.len();
             }
         }
-        let meta = state::encode(&state.meta)?;
-        batch.push((META_KEY, Some(&meta)));
+        self.write_pages(&numbered(&[BEGINNING], number, pages), Some(&state.meta))
+    }
+
+    fn write_pages(&mut self, pages: &[(Vec<u8>, Vec<u8>)], meta: Option<&Meta>) -> io::Result<()> {
+        let meta = meta.map(state::encode).transpose()?;
+        let pages = pages.iter().map(|(key, page)| (&key[..], Some(&page[..])));
+        let batch: Batch<'_> = pages.chain(meta.as_deref().map(|meta| (META_KEY, Some(meta)))).collect();
         self.engine.write(&batch)
     }
+}
+
+/// Pages with their keys: `prefix` and a number, counted from `first`.
+fn numbered(prefix: &[u8], first: usize, pages: Pages) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let key = |number: usize| [prefix, &(number as u64).to_be_bytes()[..]].concat();
+    pages.finish().into_iter().zip(first..).map(|(page, number)| (key(number), page)).collect()
 }
 
 /// The persister at work.
@@ -251,6 +310,7 @@ mod tests {
     use super::*;
     use crate::engine::{Memory, Sled};
     use crate::id::Revision;
+    use crate::raft::LogIdForm;
 
     type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -259,7 +319,9 @@ mod tests {
     }
 
     fn at(revision: usize) -> Meta {
-        Meta { revision: Revision(revision as u64), ..Meta::default() }
+        let index = revision as u64;
+        let applied = Some(LogIdForm { term: 1, node: 1, index });
+        Meta { revision: Revision(index), applied, ..Meta::default() }
     }
 
     #[derive(Clone, Debug)]
