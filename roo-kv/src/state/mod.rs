@@ -3,6 +3,7 @@
 mod apply;
 mod condition;
 mod history;
+mod keys;
 mod layout;
 #[cfg(test)]
 mod model_test;

@@ -5,15 +5,14 @@
 //! backup holds a copy for as long as it likes and sees one moment; the writer goes on meanwhile and pays for the
 //! nodes on its way only. All leaves are equally deep.
 
-use std::cmp::Ordering;
 use std::slice;
 use std::sync::Arc;
 
-/// Most records of a leaf, and most children of a branch. Copying a node touches the counters of all it holds; smaller
-/// nodes make the tree deeper.
-const WIDTH: usize = 32;
+use super::keys::{Keys, WIDTH};
 
-/// A node that shrinks below this is joined with a neighbour, if both fit into one that has room left.
+/// A node that shrinks below this is joined with a neighbour, if both fit into one that has room left. At most [`WIDTH`]
+/// records are in a leaf, and children in a branch: copying a node touches the counters of all it holds, and smaller nodes make
+/// the tree deeper.
 const SPARSE: usize = WIDTH / 4;
 const JOINED_MAX: usize = WIDTH * 3 / 4;
 
@@ -34,28 +33,28 @@ impl Tree {
     pub(crate) fn get(&self, key: &[u8]) -> Option<&[u8]> {
         let mut node = &*self.root;
         loop {
-            match node {
-                Node::Leaf(records) => return find(records, key).ok().map(|at| records[at].value()),
-                Node::Branch(children) => node = &children[child_for(children, key)].node,
+            match &node.below {
+                Below::Values(values) => return node.keys.find(key).ok().map(|at| &*values[at]),
+                Below::Children(children) => node = &children[node.keys.child_for(key)],
             }
         }
     }
 
     /// Keys from `from` on with their values, ascending.
     pub(crate) fn range<'a>(&'a self, from: &[u8]) -> Range<'a> {
-        let mut range = Range { branches: Vec::new(), leaf: [].iter() };
-        let mut node = &*self.root;
+        let mut range = Range { branches: Vec::new(), leaf: &self.root, at: 0 };
         loop {
-            match node {
-                Node::Leaf(records) => {
-                    let (Ok(at) | Err(at)) = find(records, from);
-                    range.leaf = records[at..].iter();
+            let node = range.leaf;
+            match &node.below {
+                Below::Values(_) => {
+                    let (Ok(at) | Err(at)) = node.keys.find(from);
+                    range.at = at;
                     return range;
                 }
-                Node::Branch(children) => {
-                    let at = child_for(children, from);
+                Below::Children(children) => {
+                    let at = node.keys.child_for(from);
                     range.branches.push(children[at + 1..].iter());
-                    node = &children[at].node;
+                    range.leaf = &children[at];
                 }
             }
         }
@@ -68,12 +67,15 @@ impl Tree {
 
     /// Puts a value under a key, in place of what was there.
     pub(crate) fn insert(&mut self, key: &[u8], value: &[u8]) {
-        let (replaced, split) = insert(&mut self.root, Record::new(key, value));
+        let Inserted { replaced, split } = insert(&mut self.root, key, value.into());
         self.bytes += key.len() + value.len();
-        self.bytes -= replaced.map_or(0, |before| before.bytes());
-        if let Some(right) = split {
-            let left = Child { first: Arc::from([]), node: std::mem::take(&mut self.root) };
-            self.root = Arc::new(Node::Branch(vec![left, right]));
+        self.bytes -= replaced.map_or(0, |before| key.len() + before.len());
+        if let Some((first, right)) = split {
+            let left = std::mem::take(&mut self.root);
+            let mut keys = Keys::default();
+            keys.insert(0, &[]);
+            keys.insert(1, &first);
+            self.root = Arc::new(Node { keys, below: Below::Children(vec![left, right]) });
         }
     }
 
@@ -83,103 +85,69 @@ impl Tree {
         if self.get(key).is_none() {
             return false;
         }
-        self.bytes -= remove(&mut self.root, key).map_or(0, |removed| removed.bytes());
-        while let Node::Branch(children) = &*self.root
+        self.bytes -= remove(&mut self.root, key).map_or(0, |removed| key.len() + removed.len());
+        while let Below::Children(children) = &self.root.below
             && children.len() <= 1
         {
-            let only = children.first().map(|child| Arc::clone(&child.node));
+            let only = children.first().map(Arc::clone);
             self.root = only.unwrap_or_default();
         }
         true
     }
 }
 
-/// Key and value in one piece: `length of the key (4) | key | value`.
-#[derive(Clone, Debug)]
-struct Record(Arc<[u8]>);
-
-const LENGTH_BYTES: usize = 4;
-
-impl Record {
-    fn new(key: &[u8], value: &[u8]) -> Self {
-        // Keys have a few thousand bytes at most, see `Key`.
-        let length = u32::try_from(key.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let parts = [&length, key, value];
-        let mut bytes = Vec::with_capacity(LENGTH_BYTES + key.len() + value.len());
-        parts.iter().for_each(|part| bytes.extend_from_slice(part));
-        Self(bytes.into())
-    }
-
-    fn parts(&self) -> (&[u8], &[u8]) {
-        let (length, rest) = self.0.split_first_chunk::<LENGTH_BYTES>().unwrap_or((&[0; LENGTH_BYTES], &[]));
-        rest.split_at_checked(u32::from_le_bytes(*length) as usize).unwrap_or((rest, &[]))
-    }
-
-    fn key(&self) -> &[u8] {
-        self.parts().0
-    }
-
-    fn value(&self) -> &[u8] {
-        self.parts().1
-    }
-
-    fn bytes(&self) -> usize {
-        self.0.len() - LENGTH_BYTES
-    }
+#[derive(Clone, Debug, Default)]
+struct Node {
+    keys: Keys,
+    below: Below,
 }
 
+/// What the keys of a node lead to, one for each.
 #[derive(Clone, Debug)]
-enum Node {
-    Leaf(Vec<Record>),
-    Branch(Vec<Child>),
+enum Below {
+    Values(Vec<Arc<[u8]>>),
+    /// No key below a child is smaller than the child's; the key of the first child is never looked at.
+    Children(Vec<Arc<Node>>),
 }
 
-impl Default for Node {
+impl Default for Below {
     fn default() -> Self {
-        Self::Leaf(Vec::new())
+        Self::Values(Vec::new())
     }
-}
-
-#[derive(Clone, Debug)]
-struct Child {
-    /// No key below is smaller; that of the first child is never looked at.
-    first: Arc<[u8]>,
-    node: Arc<Node>,
 }
 
 impl Node {
-    fn len(&self) -> usize {
-        match self {
-            Self::Leaf(records) => records.len(),
-            Self::Branch(children) => children.len(),
+    /// Cuts the node in two if it has become too wide; returns the right part, and the first key of it.
+    fn split(&mut self, inserted_at: usize) -> Option<(Vec<u8>, Arc<Self>)> {
+        let at = cut(inserted_at, self.keys.len());
+        if self.keys.len() <= WIDTH {
+            return None;
         }
+        let below = match &mut self.below {
+            Below::Values(values) => Below::Values(split_off(values, at)),
+            Below::Children(children) => Below::Children(split_off(children, at)),
+        };
+        let keys = self.keys.split_off(at);
+        Some((keys.get(0).to_vec(), Arc::new(Self { keys, below })))
     }
 
-    /// Takes in a right neighbour whose keys begin at `first`.
-    fn append(&mut self, first: Arc<[u8]>, right: Self) {
-        match (self, right) {
-            (Self::Leaf(left), Self::Leaf(right)) => left.extend(right),
-            (Self::Branch(left), Self::Branch(mut right)) => {
-                if let Some(child) = right.first_mut() {
-                    child.first = first;
-                }
-                left.extend(right);
-            }
-            (Self::Leaf(_), Self::Branch(_)) | (Self::Branch(_), Self::Leaf(_)) => {
+    /// Takes in a right neighbour.
+    fn append(&mut self, right: Self) {
+        self.keys.append(&right.keys);
+        match (&mut self.below, right.below) {
+            (Below::Values(left), Below::Values(right)) => left.extend(right),
+            (Below::Children(left), Below::Children(right)) => left.extend(right),
+            (Below::Values(_), Below::Children(_)) | (Below::Children(_), Below::Values(_)) => {
                 debug_assert!(false, "neighbours are equally deep");
             }
         }
     }
 }
 
-fn find(records: &[Record], key: &[u8]) -> Result<usize, usize> {
-    records.binary_search_by(|record| record.key().cmp(key))
-}
-
-fn child_for(children: &[Child], key: &[u8]) -> usize {
-    let behind = children[1..].partition_point(|child| child.first[..].cmp(key) != Ordering::Greater);
-    debug_assert!(behind < children.len(), "a branch has children");
-    behind
+fn split_off<T>(items: &mut Vec<T>, at: usize) -> Vec<T> {
+    let right = items.split_off(at);
+    items.shrink_to_fit();
+    right
 }
 
 /// Where a node that has become too wide is cut. At its ends almost nothing is cut off: keys often come in order, and
@@ -192,73 +160,90 @@ fn cut(inserted_at: usize, len: usize) -> usize {
     }
 }
 
-fn insert(node: &mut Arc<Node>, record: Record) -> (Option<Record>, Option<Child>) {
-    match Arc::make_mut(node) {
-        Node::Leaf(records) => {
-            let at = match find(records, record.key()) {
-                Ok(at) => return (Some(std::mem::replace(&mut records[at], record)), None),
+/// What came of putting a value into a node.
+struct Inserted {
+    /// The value that was there.
+    replaced: Option<Arc<[u8]>>,
+    /// The right part of the node, which had become too wide, and its first key.
+    split: Option<(Vec<u8>, Arc<Node>)>,
+}
+
+fn insert(node: &mut Arc<Node>, key: &[u8], value: Arc<[u8]>) -> Inserted {
+    let node = Arc::make_mut(node);
+    match &mut node.below {
+        Below::Values(values) => {
+            let at = match node.keys.find(key) {
+                Ok(at) => {
+                    let replaced = Some(std::mem::replace(&mut values[at], value));
+                    return Inserted { replaced, split: None };
+                }
                 Err(at) => at,
             };
             // Growing by halves would leave as much memory unused.
-            records.reserve_exact(1);
-            records.insert(at, record);
-            if records.len() <= WIDTH {
-                return (None, None);
-            }
-            let right = records.split_off(cut(at, records.len()));
-            records.shrink_to_fit();
-            let first = right.first().map(Record::key).unwrap_or_default().into();
-            (None, Some(Child { first, node: Arc::new(Node::Leaf(right)) }))
+            values.reserve_exact(1);
+            values.insert(at, value);
+            node.keys.insert(at, key);
+            Inserted { replaced: None, split: node.split(at) }
         }
-        Node::Branch(children) => {
-            let at = child_for(children, record.key());
-            let (replaced, split) = insert(&mut children[at].node, record);
-            let Some(split) = split else { return (replaced, None) };
-            children.insert(at + 1, split);
-            if children.len() <= WIDTH {
-                return (replaced, None);
-            }
-            let right = children.split_off(cut(at + 1, children.len()));
-            let first = right.first().map(|child| Arc::clone(&child.first)).unwrap_or_default();
-            (replaced, Some(Child { first, node: Arc::new(Node::Branch(right)) }))
+        Below::Children(children) => {
+            let at = node.keys.child_for(key);
+            let Inserted { replaced, split } = insert(&mut children[at], key, value);
+            let Some((first, right)) = split else { return Inserted { replaced, split: None } };
+            children.insert(at + 1, right);
+            node.keys.insert(at + 1, &first);
+            Inserted { replaced, split: node.split(at + 1) }
         }
     }
 }
 
-fn remove(node: &mut Arc<Node>, key: &[u8]) -> Option<Record> {
-    match Arc::make_mut(node) {
-        Node::Leaf(records) => find(records, key).ok().map(|at| records.remove(at)),
-        Node::Branch(children) => {
-            let at = child_for(children, key);
-            let removed = remove(&mut children[at].node, key);
-            tidy(children, at);
+fn remove(node: &mut Arc<Node>, key: &[u8]) -> Option<Arc<[u8]>> {
+    let node = Arc::make_mut(node);
+    match &mut node.below {
+        Below::Values(values) => {
+            let at = node.keys.find(key).ok()?;
+            node.keys.remove(at);
+            Some(values.remove(at))
+        }
+        Below::Children(children) => {
+            let at = node.keys.child_for(key);
+            let removed = remove(&mut children[at], key);
+            tidy(&mut node.keys, children, at);
             removed
         }
     }
 }
 
 /// Drops the child if it is empty, or joins it with a neighbour if it has become sparse.
-fn tidy(children: &mut Vec<Child>, at: usize) {
-    let len = children[at].node.len();
+fn tidy(keys: &mut Keys, children: &mut Vec<Arc<Node>>, at: usize) {
+    let len = children[at].keys.len();
     if len == 0 {
         children.remove(at);
+        keys.remove(at);
         return;
     }
     if len >= SPARSE {
         return;
     }
     let left = if at > 0 { at - 1 } else { at };
-    if left + 1 < children.len() && children[left].node.len() + children[left + 1].node.len() <= JOINED_MAX {
-        let Child { first, node } = children.remove(left + 1);
-        Arc::make_mut(&mut children[left].node).append(first, Arc::unwrap_or_clone(node));
+    if left + 1 < children.len() && children[left].keys.len() + children[left + 1].keys.len() <= JOINED_MAX {
+        let mut right = Arc::unwrap_or_clone(children.remove(left + 1));
+        if let Below::Children(_) = right.below {
+            // Among others the key of its first child is looked at.
+            right.keys.remove(0);
+            right.keys.insert(0, keys.get(left + 1));
+        }
+        keys.remove(left + 1);
+        Arc::make_mut(&mut children[left]).append(right);
     }
 }
 
 /// The records of a [`Tree`] from some key on.
 pub(crate) struct Range<'a> {
     /// What is right of the way to the leaf, outermost first.
-    branches: Vec<slice::Iter<'a, Child>>,
-    leaf: slice::Iter<'a, Record>,
+    branches: Vec<slice::Iter<'a, Arc<Node>>>,
+    leaf: &'a Node,
+    /// Where in the leaf.
+    at: usize,
 }
 
 impl<'a> Iterator for Range<'a> {
@@ -266,13 +251,16 @@ impl<'a> Iterator for Range<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(record) = self.leaf.next() {
-                return Some(record.parts());
+            if let Below::Values(values) = &self.leaf.below
+                && let Some(value) = values.get(self.at)
+            {
+                self.at += 1;
+                return Some((self.leaf.keys.get(self.at - 1), value));
             }
             match self.branches.last_mut()?.next() {
-                Some(child) => match &*child.node {
-                    Node::Leaf(records) => self.leaf = records.iter(),
-                    Node::Branch(children) => self.branches.push(children.iter()),
+                Some(child) => match &child.below {
+                    Below::Values(_) => (self.leaf, self.at) = (child, 0),
+                    Below::Children(children) => self.branches.push(children.iter()),
                 },
                 None => drop(self.branches.pop()),
             }
@@ -299,12 +287,16 @@ mod tests {
 
     /// Every node is within its bounds, and all leaves are equally deep.
     fn depth(node: &Node) -> usize {
-        assert!(node.len() <= WIDTH);
-        match node {
-            Node::Leaf(_) => 0,
-            Node::Branch(children) => {
-                let depths: Vec<usize> = children.iter().map(|child| depth(&child.node)).collect();
-                assert!(children.iter().all(|child| child.node.len() > 0));
+        assert!(node.keys.len() <= WIDTH);
+        match &node.below {
+            Below::Values(values) => {
+                assert_eq!(values.len(), node.keys.len());
+                0
+            }
+            Below::Children(children) => {
+                assert_eq!(children.len(), node.keys.len());
+                let depths: Vec<usize> = children.iter().map(|child| depth(child)).collect();
+                assert!(children.iter().all(|child| child.keys.len() > 0));
                 assert!(depths.iter().all(|depth| *depth == depths[0]));
                 depths[0] + 1
             }
@@ -360,9 +352,9 @@ mod tests {
         let mut leaves = 0;
         let mut nodes = vec![&*tree.root];
         while let Some(node) = nodes.pop() {
-            match node {
-                Node::Leaf(_) => leaves += 1,
-                Node::Branch(children) => nodes.extend(children.iter().map(|child| &*child.node)),
+            match &node.below {
+                Below::Values(_) => leaves += 1,
+                Below::Children(children) => nodes.extend(children.iter().map(|child| &**child)),
             }
         }
         assert!(leaves <= 10_000 / WIDTH + 1, "{leaves}");
