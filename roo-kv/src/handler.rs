@@ -194,6 +194,14 @@ impl Handler for Answering {
             Answer::Refused(unable(error))
         })
     }
+
+    fn came(&self, peer: NodeId) {
+        self.node.reached_by(peer);
+    }
+
+    fn left(&self, peer: NodeId) {
+        self.node.left_by(peer);
+    }
 }
 
 impl Node {

@@ -33,6 +33,7 @@ mod controller;
 mod disk;
 mod durable;
 mod encounter;
+mod failover;
 mod footprint;
 mod formation;
 mod handler;

@@ -17,6 +17,7 @@ use crate::address_book::AddressBook;
 use crate::command::{Command, Reply, Request};
 use crate::encounter::Encounters;
 use crate::error::Error;
+use crate::failover::Callers;
 use crate::formation::OwnAddress;
 use crate::id::NodeId;
 use crate::identity::{Identity, Standing};
@@ -68,6 +69,7 @@ pub(crate) struct Node {
     /// Held while the membership changes.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) encounters: Encounters,
+    pub(crate) callers: Callers,
     /// The leader said that this node is no member.
     pub(crate) excluded: AtomicBool,
     /// The cluster has had other nodes, or held something that somebody would miss. Never taken back, as others count

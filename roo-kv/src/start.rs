@@ -23,6 +23,7 @@ use crate::disk::{Disk, RealDisk};
 use crate::encounter::Encounters;
 use crate::engine::Sled;
 use crate::error::StartError;
+use crate::failover::Callers;
 use crate::formation::{Former, OwnAddress};
 use crate::handler::Answering;
 use crate::history_age;
@@ -52,7 +53,7 @@ const LOCK_FILE: &str = "lock";
 
 /// Failover in well under two seconds, and yet no election because a busy machine was late.
 const HEARTBEAT_MS: u64 = 100;
-const ELECTION_MS: std::ops::Range<u64> = 300..600;
+pub(crate) const ELECTION_MS: std::ops::Range<u64> = 300..600;
 
 /// A snapshot may be large and the link slow.
 const SNAPSHOT_TIMEOUT_MS: u64 = 600_000;
@@ -156,6 +157,7 @@ pub(crate) async fn assemble(mut opened: Opened, around: Around) -> Result<Arc<N
         dead_after: Some(around.dead_after).filter(|time| !time.is_zero()),
         changing: tokio::sync::Mutex::default(),
         encounters: Encounters::default(),
+        callers: Callers::default(),
         excluded: AtomicBool::default(),
         settled: AtomicBool::default(),
         ending: OnceLock::new(),

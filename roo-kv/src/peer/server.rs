@@ -58,6 +58,12 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
     /// Takes a snapshot.
     fn snapshot(&self, cluster: Option<ClusterId>, chunks: Messages<Bytes>) -> impl Future<Output = Answer> + Send;
+
+    /// The peer has proved who it is on a new connection.
+    fn came(&self, peer: NodeId);
+
+    /// One of its connections has ended.
+    fn left(&self, peer: NodeId);
 }
 
 /// Serves the port until told to stop.
@@ -120,6 +126,7 @@ async fn connection<H: Handler>(
     let Some(peer) = node_of(stream.get_ref().1.peer_certificates()) else {
         return strangers.refused(remote.ip(), "its certificate names no node");
     };
+    let _presence = Presence::new(Arc::clone(&handler), peer);
     let service = service_fn(move |request: Request<Incoming>| {
         let request = request.map(|body| body.map_err(io::Error::other).boxed_unsync());
         let handler = Arc::clone(&handler);
@@ -144,6 +151,25 @@ async fn connection<H: Handler>(
     };
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "a peer's connection ended");
+    }
+}
+
+/// Says that a connection has ended, also if its task is dropped.
+struct Presence<H: Handler> {
+    handler: Arc<H>,
+    peer: NodeId,
+}
+
+impl<H: Handler> Presence<H> {
+    fn new(handler: Arc<H>, peer: NodeId) -> Self {
+        handler.came(peer);
+        Self { handler, peer }
+    }
+}
+
+impl<H: Handler> Drop for Presence<H> {
+    fn drop(&mut self) {
+        self.handler.left(self.peer);
     }
 }
 
