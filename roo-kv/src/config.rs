@@ -26,6 +26,8 @@ pub struct Config {
     /// A member that is silent for this long is removed when the others can do without it. Zero: never. Below five
     /// seconds it has no effect, as a node counts as silent only after these.
     pub dead_after: Duration,
+    /// How many members vote at most. What the leader was given counts.
+    pub voters_max: VotersMax,
     /// Keys that whoever uses the store writes by itself and makes anew. A node alone whose store never holds any other,
     /// and that was found by a name, may give up its cluster for another one under that name.
     pub is_negligible: fn(&str) -> bool,
@@ -47,4 +49,27 @@ pub enum Peers {
         /// The name server to ask; `None`: as the system is set up.
         resolver: Option<SocketAddr>,
     },
+}
+
+/// How many members of a cluster vote at most; the others follow without a vote. An odd number, as an even one survives
+/// no more losses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VotersMax {
+    /// Survives the loss of any one.
+    Three,
+    /// Survives the loss of any two.
+    Five,
+    /// Survives the loss of any three.
+    #[default]
+    Seven,
+}
+
+impl VotersMax {
+    pub(crate) fn count(self) -> usize {
+        match self {
+            Self::Three => 3,
+            Self::Five => 5,
+            Self::Seven => 7,
+        }
+    }
 }

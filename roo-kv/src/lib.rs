@@ -67,7 +67,7 @@ mod wal;
 mod sim;
 
 pub use backup::{BackupHeader, RestoreOptions, RestoreOutcome};
-pub use config::{Config, Peers};
+pub use config::{Config, Peers, VotersMax};
 pub use error::{Error, RescueError, RestoreError, SealError, SecretError, StartError};
 pub use follow::{Follow, Since};
 pub use footprint::{Footprint, SnapshotFootprint};

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::address_book::AddressBook;
 use crate::command::{Command, Reply, Request};
+use crate::config::VotersMax;
 use crate::encounter::Encounters;
 use crate::error::Error;
 use crate::failover::Callers;
@@ -66,6 +67,8 @@ pub(crate) struct Node {
     pub(crate) leases: LeaseClock,
     /// A member that is silent for this long is removed; `None`: never.
     pub(crate) dead_after: Option<Duration>,
+    /// How many members vote at most.
+    pub(crate) voters_max: VotersMax,
     /// Held while the membership changes.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) encounters: Encounters,

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::address_book::AddressBook;
-use crate::config::{Config, Peers};
+use crate::config::{Config, Peers, VotersMax};
 use crate::controller;
 use crate::disk::{Disk, RealDisk};
 use crate::encounter::Encounters;
@@ -91,6 +91,7 @@ pub(crate) async fn start(config: Config) -> Result<(Arc<Node>, Arc<Keyring>), S
     let around = Around {
         data_dir: config.data_dir,
         dead_after: config.dead_after,
+        voters_max: config.voters_max,
         is_negligible: config.is_negligible,
         dialer: Box::new(dialer),
         own_address: OwnAddress::new(config.advertise, listener_address),
@@ -111,6 +112,7 @@ pub(crate) async fn start(config: Config) -> Result<(Arc<Node>, Arc<Keyring>), S
 pub(crate) struct Around {
     pub(crate) data_dir: PathBuf,
     pub(crate) dead_after: Duration,
+    pub(crate) voters_max: VotersMax,
     pub(crate) is_negligible: fn(&str) -> bool,
     pub(crate) dialer: Box<dyn Dial>,
     pub(crate) own_address: OwnAddress,
@@ -155,6 +157,7 @@ pub(crate) async fn assemble(mut opened: Opened, around: Around) -> Result<Arc<N
         sequencer: Sequencer::new(origin),
         leases: LeaseClock::default(),
         dead_after: Some(around.dead_after).filter(|time| !time.is_zero()),
+        voters_max: around.voters_max,
         changing: tokio::sync::Mutex::default(),
         encounters: Encounters::default(),
         callers: Callers::default(),

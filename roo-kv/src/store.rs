@@ -356,7 +356,7 @@ mod tests {
 
     use openraft::async_runtime::WatchReceiver;
 
-    use crate::{Peers, Secret};
+    use crate::{Peers, Secret, VotersMax};
 
     use super::*;
 
@@ -371,6 +371,7 @@ mod tests {
             peers,
             start_delay: Duration::ZERO,
             dead_after: Duration::ZERO,
+            voters_max: VotersMax::default(),
             is_negligible: |_| false,
         };
         let store = Store::start(config).await.unwrap();
@@ -473,6 +474,7 @@ mod tests {
             peers: Peers::List(vec![one.status().address]),
             start_delay: Duration::ZERO,
             dead_after: Duration::ZERO,
+            voters_max: VotersMax::default(),
             is_negligible: |_| false,
         };
         let two = Store::start(config).await.unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use roo_kv::{
     Config, Error, Event, Expect, Key, Peers, PutOptions, ReadLevel, Revision, Role, Scan, Secret, StartError, Status,
-    Store,
+    Store, VotersMax,
 };
 use tempfile::TempDir;
 
@@ -40,6 +40,7 @@ impl Place {
             peers,
             start_delay: Duration::from_millis(100),
             dead_after: Duration::ZERO,
+            voters_max: VotersMax::default(),
             is_negligible: |key| key.starts_with("own/"),
         })
         .await
@@ -603,6 +604,7 @@ async fn node_in_a_process() {
         peers: if peers.is_empty() { Peers::Alone } else { Peers::List(peers) },
         start_delay: Duration::ZERO,
         dead_after: Duration::ZERO,
+        voters_max: VotersMax::default(),
         is_negligible: |_| false,
     };
     let store = Store::start(config).await.unwrap();

@@ -14,7 +14,7 @@ use crate::store::Dialect;
 use crate::support::cluster::{Node, Start, free_addresses, tail};
 use crate::support::context::Context;
 
-/// The first nodes; the store makes further ones voters up to seven.
+/// The first nodes, which vote.
 const FIRST: u8 = 3;
 const MORE: u8 = 20;
 const QUICK_MORE: u8 = 2;
@@ -31,7 +31,9 @@ pub async fn run(options: &Options) -> Result<String> {
     let mut nodes = Vec::new();
     let addresses = free_addresses(FIRST)?;
     let peers = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let start = |name: String| Ok::<_, anyhow::Error>(Start::new(&context, &name).secret()?.args(["--peers", &peers]));
+    let start = |name: String| {
+        Ok::<_, anyhow::Error>(Start::new(&context, &name).secret()?.args(["--peers", &peers, "--voters-max", "3"]))
+    };
     for (k, address) in addresses.iter().enumerate() {
         nodes.push(start(format!("first-{k}"))?.raft(*address).spawn().await?);
     }

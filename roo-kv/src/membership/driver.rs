@@ -73,7 +73,7 @@ pub(crate) async fn tend(node: &Node, since: Instant) {
         return;
     }
     let Some(facts) = Facts::of(node, since) else { return };
-    let Some(step) = next_step(&facts, Grace { dead_after: node.dead_after }) else { return };
+    let Some(step) = next_step(&facts, Grace { dead_after: node.dead_after }, node.voters_max) else { return };
     match confirm(node, &facts, &step).await {
         Ok(()) => drop(take(node, &facts, &step).await),
         Err(error) => tracing::debug!(%step, %error, "a change of the membership waits"),
@@ -200,7 +200,7 @@ impl Node {
             return ChangeAnswer::NotNow;
         }
         let Some(facts) = Facts::of(self, Instant::now()) else { return ChangeAnswer::NotNow };
-        match plan(change, &facts) {
+        match plan(change, &facts, self.voters_max) {
             Err(error) => ChangeAnswer::Refused(error),
             Ok(None) => ChangeAnswer::Done,
             Ok(Some(step)) => {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::Facts;
 use super::policy::voter_target;
+use crate::config::VotersMax;
 use crate::id::NodeId;
 
 /// What may be asked of a cluster's membership.
@@ -169,10 +170,10 @@ impl fmt::Display for Step {
 /// What to do for a change that was asked for; `None`: it is so already.
 ///
 /// A leader that is to leave or lose its vote hands over first; whoever asked then asks its heir.
-pub(super) fn plan(change: MemberChange, facts: &Facts) -> Result<Option<Step>, ChangeError> {
+pub(super) fn plan(change: MemberChange, facts: &Facts, most: VotersMax) -> Result<Option<Step>, ChangeError> {
     match change {
         MemberChange::Remove { node, force } => remove(node, force, facts).map(Some),
-        MemberChange::Promote { node } => promote(node, facts),
+        MemberChange::Promote { node } => promote(node, facts, most),
         MemberChange::Demote { node } => demote(node, facts).map(Some),
         MemberChange::Transfer { to } => transfer(to, facts),
     }
@@ -222,7 +223,7 @@ fn quorate(node: NodeId, step: Step, facts: &Facts) -> Result<Step, ChangeError>
     Ok(step)
 }
 
-fn promote(node: NodeId, facts: &Facts) -> Result<Option<Step>, ChangeError> {
+fn promote(node: NodeId, facts: &Facts, most: VotersMax) -> Result<Option<Step>, ChangeError> {
     let member = facts.members.get(&node).ok_or(ChangeError::NotAMember { node })?;
     if member.voter {
         return Ok(None);
@@ -230,7 +231,7 @@ fn promote(node: NodeId, facts: &Facts) -> Result<Option<Step>, ChangeError> {
     able(node, facts)?;
     let voters = facts.voters();
     let spares = facts.spares().chain([node]).collect::<BTreeSet<_>>();
-    if voters.len() < voter_target(voters.len() + spares.len()) {
+    if voters.len() < voter_target(voters.len() + spares.len(), most) {
         return Ok(Some(Step::Promote { nodes: BTreeSet::from([node]) }));
     }
     let away = facts.members.iter().find(|(_, member)| member.voter && !member.answers());
@@ -273,7 +274,7 @@ mod tests {
     use super::*;
 
     fn planned(change: MemberChange, members: &str) -> String {
-        match plan(change, &facts(members)) {
+        match plan(change, &facts(members), VotersMax::default()) {
             Ok(step) => step.map_or("-".to_owned(), |step| step.to_string()),
             Err(error) => format!("{error:?}").split(' ').next().unwrap_or_default().to_owned(),
         }
@@ -324,6 +325,14 @@ mod tests {
         ] {
             assert_eq!(planned(change, members), expected, "{change:?} of {members}");
         }
+    }
+
+    #[test]
+    fn nobody_is_promoted_beyond_the_most_voters() {
+        let promote = MemberChange::Promote { node: NodeId(4) };
+        let members = facts("v v v h l");
+        assert_eq!(plan(promote, &members, VotersMax::Three), Err(ChangeError::EnoughVoters { voters: 3 }));
+        assert!(plan(promote, &members, VotersMax::Five).is_ok());
     }
 
     #[test]

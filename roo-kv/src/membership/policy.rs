@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::facts::{Facts, MemberFacts};
 use super::plan::Step;
+use crate::config::VotersMax;
 use crate::id::NodeId;
 
 /// A voter that was silent for this long gives its vote to a learner, if there is one that has caught up.
@@ -34,21 +35,21 @@ impl Grace {
 
 /// How many of so many members vote: an odd number from three on, as an even one survives no more losses. Of two, both:
 /// with one, the loss of its disk would lose acknowledged writes.
-pub(super) fn voter_target(members: usize) -> usize {
+pub(super) fn voter_target(members: usize, most: VotersMax) -> usize {
     match members {
         0..=2 => members,
         3..=4 => 3,
-        5..=6 => 5,
-        _ => 7,
+        5..=6 => most.count().min(5),
+        _ => most.count(),
     }
 }
 
 /// The next step, if any is due and safe.
-pub(super) fn next_step(facts: &Facts, grace: Grace) -> Option<Step> {
+pub(super) fn next_step(facts: &Facts, grace: Grace, most: VotersMax) -> Option<Step> {
     if !facts.is_quorate(&facts.voters()) {
         return None;
     }
-    replacement(facts, grace).or_else(|| removal(facts, grace)).or_else(|| resizing(facts))
+    replacement(facts, grace).or_else(|| removal(facts, grace)).or_else(|| resizing(facts, most))
 }
 
 /// A learner votes in the place of a voter that is gone. Their number stays, so this needs no long grace.
@@ -71,10 +72,10 @@ fn removal(facts: &Facts, grace: Grace) -> Option<Step> {
 
 /// More or fewer voters, to have the number that suits the members. Learners that are away don't count: they would
 /// leave an even number of voters behind.
-fn resizing(facts: &Facts) -> Option<Step> {
+fn resizing(facts: &Facts, most: VotersMax) -> Option<Step> {
     let voters = facts.voters();
     let spares: BTreeSet<NodeId> = facts.spares().collect();
-    let target = voter_target(voters.len() + spares.len());
+    let target = voter_target(voters.len() + spares.len(), most);
     if voters.len() < target {
         return Some(Step::Promote { nodes: spares.into_iter().take(target - voters.len()).collect() });
     }

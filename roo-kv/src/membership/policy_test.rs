@@ -4,16 +4,36 @@ use super::*;
 use crate::membership::facts::facts;
 
 const GRACE: Grace = Grace { dead_after: Some(Duration::from_secs(600)) };
+const MOSTS: [VotersMax; 3] = [VotersMax::Three, VotersMax::Five, VotersMax::Seven];
 const NEVER: Grace = Grace { dead_after: None };
 
 fn step(text: &str, grace: Grace) -> String {
-    next_step(&facts(text), grace).map_or("-".to_owned(), |step| step.to_string())
+    step_of(text, grace, VotersMax::Seven)
+}
+
+fn step_of(text: &str, grace: Grace, most: VotersMax) -> String {
+    next_step(&facts(text), grace, most).map_or("-".to_owned(), |step| step.to_string())
 }
 
 #[test]
-fn voters_are_odd_from_three_on_and_at_most_seven() {
-    let targets: Vec<usize> = (0..10).map(voter_target).collect();
-    assert_eq!(targets, [0, 1, 2, 3, 3, 5, 5, 7, 7, 7]);
+fn voters_are_odd_from_three_on_and_not_more_than_is_said() {
+    for (most, expected) in [
+        (VotersMax::Three, [0, 1, 2, 3, 3, 3, 3, 3, 3, 3]),
+        (VotersMax::Five, [0, 1, 2, 3, 3, 5, 5, 5, 5, 5]),
+        (VotersMax::Seven, [0, 1, 2, 3, 3, 5, 5, 7, 7, 7]),
+    ] {
+        let targets: Vec<usize> = (0..10).map(|members| voter_target(members, most)).collect();
+        assert_eq!(targets, expected, "{most:?}");
+    }
+}
+
+#[test]
+fn voters_that_are_too_many_for_the_setting_follow_one_by_one() {
+    for (members, expected) in
+        [("v v v l l l l", "-"), ("v v l l", "promote 3"), ("v v v v v", "demote 5"), ("v v v v l", "demote 4")]
+    {
+        assert_eq!(step_of(members, GRACE, VotersMax::Three), expected, "{members}");
+    }
 }
 
 #[test]
@@ -88,7 +108,7 @@ fn whatever_the_leader_does_leaves_a_quorum_that_answers() {
         if !before.is_quorate(&before.voters()) {
             continue;
         }
-        if let Some(step) = next_step(&before, GRACE) {
+        if let Some(step) = next_step(&before, GRACE, VotersMax::Seven) {
             let after = step.voters_after(&before);
             assert!(before.is_quorate(&after), "{text}: {step}");
             assert!(after.contains(&NodeId(1)), "{text}: {step}");
@@ -98,11 +118,12 @@ fn whatever_the_leader_does_leaves_a_quorum_that_answers() {
 
 #[test]
 fn a_cluster_left_alone_comes_to_rest_with_an_odd_number_of_voters() {
-    for text in ["v l l l l l l l l", "v v v v600 v600 l l", "v v v v v v v v v", "v v v600 v600 v v v600"] {
+    let texts = ["v l l l l l l l l", "v v v v600 v600 l l", "v v v v v v v v v", "v v v600 v600 v v v600"];
+    for (text, most) in texts.iter().flat_map(|text| MOSTS.map(|most| (text, most))) {
         let mut now = facts(text);
         for round in 0.. {
             assert!(round < 20, "{text} never comes to rest");
-            let Some(step) = next_step(&now, GRACE) else { break };
+            let Some(step) = next_step(&now, GRACE, most) else { break };
             let voters = step.voters_after(&now);
             if let Step::Remove { node } = step {
                 now.members.remove(&node);
@@ -112,6 +133,6 @@ fn a_cluster_left_alone_comes_to_rest_with_an_odd_number_of_voters() {
             }
         }
         let voters = now.voters().len();
-        assert!(voters % 2 == 1 && voters == voter_target(now.members.len()), "{text} ends with {voters} voters");
+        assert!(voters % 2 == 1 && voters == voter_target(now.members.len(), most), "{text} ends with {voters} voters");
     }
 }

@@ -25,7 +25,7 @@ use crate::snapshot::{LogMeter, Shelf};
 use crate::start::{Around, Opened, assemble, raft_config};
 use crate::view::View;
 use crate::wal::Driver;
-use crate::{Keyring, Peers, Secret, Store};
+use crate::{Keyring, Peers, Secret, Store, VotersMax};
 
 const DATA_DIR: &str = "/data";
 
@@ -122,6 +122,7 @@ impl Host {
         let around = Around {
             data_dir: PathBuf::from(DATA_DIR),
             dead_after: DEAD_AFTER,
+            voters_max: VotersMax::default(),
             is_negligible: |_| false,
             dialer: Box::new(dialer),
             own_address: OwnAddress::new(Some(self.address.clone()), listener),

@@ -88,6 +88,7 @@ impl Node {
             peers: config.peers,
             start_delay: config.start_delay,
             dead_after: config.dead_after,
+            voters_max: config.voters_max,
             is_negligible: keys::is_made_anew,
         })
         .await

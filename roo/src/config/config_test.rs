@@ -77,6 +77,7 @@ fn each_wrong_value_is_refused() {
         ("resolver", "dns.example"),
         ("start-delay", "soon"),
         ("dead-after", "never"),
+        ("voters-max", "4"),
         ("token", "short"),
         ("acme-directory", "http://ca.example"),
         ("acme-email", "nobody"),
@@ -122,6 +123,12 @@ fn the_dead_are_removed_after_ten_minutes_unless_said_otherwise() {
     let config = resolve(&[("dead-after", "0")], &[("ROO_DEAD_AFTER", "1h")], &[]).expect("valid");
     assert_eq!(config.dead_after, Duration::ZERO);
     assert_eq!(resolve(&[], &[("ROO_DEAD_AFTER", "1h")], &[]).expect("valid").dead_after, Duration::from_secs(3600));
+}
+
+#[test]
+fn at_most_seven_nodes_vote_unless_said_otherwise() {
+    assert_eq!(resolve(&[], &[], &[]).expect("valid").voters_max, VotersMax::Seven);
+    assert_eq!(resolve(&[], &[("ROO_VOTERS_MAX", "3")], &[]).expect("valid").voters_max, VotersMax::Three);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use roo_acme::{AcmeConfig, Authority};
-use roo_kv::Secret;
+use roo_kv::{Secret, VotersMax};
 
 use file::ConfigFile;
 pub(crate) use known::{api_tls, api_token, data_dir_token, known_secrets, present_secret, secret_path};
@@ -61,6 +61,7 @@ pub(crate) struct Config {
     pub(crate) resolver: Option<SocketAddr>,
     pub(crate) start_delay: Duration,
     pub(crate) dead_after: Duration,
+    pub(crate) voters_max: VotersMax,
     /// The shared secret, if a person gave one.
     pub(crate) secret: Option<Secret>,
     /// The API's token, if a person gave one.
@@ -133,6 +134,7 @@ impl Config {
             resolver,
             start_delay: reader.read("start-delay", duration).unwrap_or(Duration::from_secs(3)),
             dead_after: reader.read("dead-after", duration).unwrap_or(Duration::from_secs(600)),
+            voters_max: reader.read("voters-max", voters_max).unwrap_or_default(),
             secret: reader.read("secret", |text| Secret::from_text(text).map_err(|error| error.to_string())),
             token: reader.read("token", token),
             audit: reader.read("audit", |text| Ok(audit(text))).unwrap_or(Audit::Log),
@@ -237,6 +239,15 @@ fn workers(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=1024) => Ok(count),
         _ => Err(format!("`{text}` is no number of threads from 1 to 1024")),
+    }
+}
+
+fn voters_max(text: &str) -> Result<VotersMax, String> {
+    match text {
+        "3" => Ok(VotersMax::Three),
+        "5" => Ok(VotersMax::Five),
+        "7" => Ok(VotersMax::Seven),
+        _ => Err(format!("`{text}` is no number of voters; write 3, 5 or 7")),
     }
 }
 
