@@ -137,6 +137,7 @@ pub(crate) async fn assemble(mut opened: Opened, around: Around) -> Result<Arc<N
     let raft = Raft::new(node_id.0, Arc::new(config), network, opened.log.clone(), machine)
         .await
         .map_err(|e| StartError::Raft { reason: e.to_string() })?;
+    lead_alone(&raft, node_id).await;
     let forward = LeaderSink { raft: raft.clone(), links: Arc::clone(&links), own: node_id };
     let origin = random().map_err(|e| StartError::Raft { reason: e.to_string() })?;
     let (reads, readers) = Rounds::new();
@@ -178,6 +179,15 @@ pub(crate) async fn assemble(mut opened: Opened, around: Around) -> Result<Arc<N
     tracker.spawn(reader::run(Arc::clone(&node), readers));
     tracker.spawn(keep_status(Arc::clone(&node)));
     Ok(node)
+}
+
+/// The only voter leads at once: there is nobody for whom it would have to wait before it calls an election.
+async fn lead_alone(raft: &Raft, node: NodeId) {
+    let alone = raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([node.0]));
+    if alone.await.unwrap_or(false) {
+        // It fails if the engine has ended, which the node's phase will tell.
+        drop(raft.trigger().elect(false).await);
+    }
 }
 
 /// What a node has on its disk.
