@@ -219,7 +219,8 @@ impl Opened {
         let log_bytes = bytes_in(&*disk, &wal).map_err(|e| io_fault(&wal, e))?;
         let meter = LogMeter::new(meta.applied.map_or(0, |id| id.index), log_bytes);
         let view = View::new(records, meta);
-        let persister = Persister::new(Arc::clone(&view), Box::new(engine));
+        let last = log.bounds().1.map(|id| id.index);
+        let persister = Persister::new(Arc::clone(&view), Box::new(engine)).after(last);
         let persisting = persister.start().map_err(|e| io_fault(dir, e))?;
         let book = AddressBook::load(disk, dir);
         Ok(Self { lock: Some(lock), identity, book, log, shelf, view, persisting, meter })

@@ -47,6 +47,9 @@ const ROOM_MIN: u64 = 64 << 20;
 /// How often its room is looked at.
 const LOOK_EVERY_BYTES: usize = 32 << 20;
 
+/// How long the log may take to bring the state up to date at a start, before the copy is seen to.
+const RECOVERY_MAX: Duration = Duration::from_secs(30);
+
 /// Before the next attempt after a fault.
 const FAULT_PAUSE: Duration = Duration::from_secs(30);
 
@@ -145,6 +148,8 @@ pub(crate) struct Persister {
     saved: Tree,
     /// Written since the room of the copy was last looked at.
     unlooked: usize,
+    /// The last entry of the log at the start.
+    recovered_at: Option<u64>,
 }
 
 impl Persister {
@@ -155,7 +160,13 @@ impl Persister {
             unsaved.wanted = true;
             view.state().records.clone()
         };
-        Self { view, engine, saved, unlooked: 0 }
+        Self { view, engine, saved, unlooked: 0, recovered_at: None }
+    }
+
+    /// Writes nothing before the state has applied the log's entry at `index`: to write a copy anew takes as much of the
+    /// processors as to recover the log, which is what a start waits for.
+    pub(crate) fn after(self, index: Option<u64>) -> Self {
+        Self { recovered_at: index, ..self }
     }
 
     /// Starts its thread.
@@ -166,6 +177,7 @@ impl Persister {
     }
 
     fn run(mut self) {
+        self.wait_for_recovery();
         while self.wait() {
             if let Err(error) = self.save() {
                 tracing::warn!(%error, "cannot keep the state on disk up to date; it will be written anew");
@@ -177,6 +189,14 @@ impl Persister {
         if let Err(error) = self.save().and_then(|()| self.engine.flush()) {
             tracing::warn!(%error, "cannot bring the state on disk up to date; the log will do it");
         }
+    }
+
+    fn wait_for_recovery(&self) {
+        let applied = || self.view.state().meta.applied.map(|applied| applied.index);
+        let recovering = |unsaved: &mut Unsaved| applied() < self.recovered_at && !unsaved.closing;
+        let unsaved = self.view.unsaved();
+        let waiting = self.view.changed().0.wait_timeout_while(unsaved, RECOVERY_MAX, recovering);
+        drop(waiting.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Waits until something is worth being saved; false once the store closes.
@@ -425,6 +445,22 @@ mod tests {
         persister.save().unwrap();
         let (records, meta) = load(&engine).unwrap().unwrap();
         assert_eq!((content(&records).len(), meta.revision), (2, Revision(2)));
+    }
+
+    #[test]
+    fn nothing_is_written_while_the_log_is_recovered() {
+        let view = View::new(Tree::default(), Meta::default());
+        let persister = Persister::new(Arc::clone(&view), Box::new(Memory::default())).after(Some(5));
+        let waiting = std::thread::spawn(move || {
+            persister.wait_for_recovery();
+            persister.view.state().meta.applied.map(|applied| applied.index)
+        });
+        for index in 1..=5 {
+            let applied = Some(LogIdForm { term: 1, node: 1, index });
+            let meta = Meta { applied, ..at(index as usize) };
+            view.commit(vec![(b"k".to_vec(), Some(vec![index as u8]))], meta, Some(Vec::new()));
+        }
+        assert_eq!(waiting.join().unwrap(), Some(5));
     }
 
     #[test]
