@@ -33,8 +33,8 @@ use crate::watch::{Watch, WatchError};
 /// Members asked at once whether they have applied something.
 const CONFIRMATIONS_AT_ONCE: usize = 64;
 
-/// How long an orderly stop waits for tasks to end.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long an orderly stop waits for tasks to end; the state is saved after that.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A node of the replicated store. Cheap to clone; all clones are the same node, which runs until
 /// [`shutdown`](Store::shutdown) even if they are all dropped.
@@ -547,6 +547,18 @@ mod tests {
             assert_eq!(found, None, "{key} was refused and is there");
         }
         store.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_that_was_stopped_has_no_task_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = start(&dir.path().join("one"), Peers::Alone).await;
+        let two = start(&dir.path().join("two"), Peers::List(vec![one.status().address])).await;
+        put(&two, "k").await;
+        for store in [two, one] {
+            store.shutdown().await;
+            assert_eq!(store.node.tracker.len(), 0);
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::command::{ENTRY_BYTES_TARGET, ENTRY_REQUESTS_MAX, Request, Requests};
@@ -156,10 +157,12 @@ pub(crate) struct Batcher {
 }
 
 impl Batcher {
-    /// Starts its task, which ends when the last handle is dropped.
-    pub(crate) fn start(sink: impl Sink, tracker: &TaskTracker) -> Self {
+    /// Starts its task, which ends when the last handle is dropped, or with `stop`: whoever waits then is told that the
+    /// outcome is not known.
+    pub(crate) fn start(sink: impl Sink, tracker: &TaskTracker, stop: &CancellationToken) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE);
-        tracker.spawn(gather(Arc::new(sink), requests, tracker.clone()));
+        let gathering = gather(Arc::new(sink), requests, tracker.clone());
+        tracker.spawn(stop.clone().run_until_cancelled_owned(gathering));
         Self { queue }
     }
 
