@@ -46,6 +46,8 @@ impl Answering {
             Ask::Hello(hello) => return Ok(self.hello(peer, remote, &hello)),
             Ask::Grant { cluster, attempt, address } => return self.grant(peer, cluster, attempt, address).await,
             Ask::Join { node, address } => return self.join(envelope.cluster, node, address).await,
+            // Whoever may know is asked. It makes no member of one that waits to be taken in.
+            Ask::IsMember { .. } if self.node.identity.cluster().is_none() => return Err(in_no_cluster()),
             _ => self.admit(envelope.cluster).await?,
         }
         let raft = &self.node.raft;
@@ -101,7 +103,7 @@ impl Answering {
 
     async fn join(&self, from: Option<ClusterId>, joiner: NodeId, address: String) -> Result<Answer, Refusal> {
         let Some(own) = self.node.identity.cluster() else {
-            return Err(unable("it belongs to no cluster itself"));
+            return Err(in_no_cluster());
         };
         // One that was removed comes back with what it has; one of another cluster has something else.
         if from.is_some_and(|cluster| cluster != own) {
@@ -279,6 +281,10 @@ fn transfer_answer(response: Result<(), TransferLeaderError<Types>>) -> Transfer
             TransferAnswer::LogNotFlushed { expected: log_id(expected), actual: log_id(actual) }
         }
     }
+}
+
+fn in_no_cluster() -> Refusal {
+    unable("it belongs to no cluster itself")
 }
 
 fn unable(reason: impl ToString) -> Refusal {

@@ -550,6 +550,32 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn being_asked_by_a_member_makes_no_member_of_one_that_waits_to_be_taken_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = start(&dir.path().join("one"), Peers::Alone).await;
+        let config = Config {
+            data_dir: dir.path().join("two"),
+            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            advertise: None,
+            secret: Secret::from_text("a secret that tests share").unwrap(),
+            // Nobody is there.
+            peers: Peers::List(vec!["127.0.0.1:1".to_owned()]),
+            start_delay: Duration::ZERO,
+            dead_after: Duration::ZERO,
+            voters_max: VotersMax::default(),
+            is_negligible: |_| false,
+        };
+        let two = Store::start(config).await.unwrap();
+        two.node.identity.expect_to_join(one.status().cluster_id.unwrap());
+        let ask = Ask::IsMember { node: one.node.id(), passed_on: false };
+        let asked = one.node.links.ask_address(&two.status().address, ask, DEADLINE).await;
+        assert!(matches!(asked, Err(crate::peer::LinkError::Refused(_))), "{asked:?}");
+        assert_eq!(two.node.identity.cluster(), None);
+        two.shutdown().await;
+        one.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_node_that_was_stopped_has_no_task_left() {
         let dir = tempfile::tempdir().unwrap();
         let one = start(&dir.path().join("one"), Peers::Alone).await;
