@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -10,6 +11,7 @@ use openraft::{EntryPayload, OptionalSend};
 use super::form::{LogIdForm, StoredMembershipForm};
 use super::{LogEntry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::command::Replies;
+use crate::disk::is_full;
 use crate::runtime::blocking;
 use crate::snapshot::{LogMeter, Shelf, SnapshotFile, SnapshotHeader};
 use crate::state::{Applier, Tree};
@@ -19,6 +21,9 @@ use crate::view::{State, View};
 /// which a batch occupies a worker.
 const BATCH_ENTRIES_MAX: usize = 256;
 const BATCH_REQUESTS_MAX: usize = 1024;
+
+/// Between attempts at a snapshot on a disk that is full.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 type Work = (LogEntry, Option<ApplyResponder<Types>>);
 
@@ -171,6 +176,26 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let mut told = false;
+        loop {
+            match self.write().await {
+                // For openraft a failure would be the end of the node. Meanwhile the log is not trimmed, and the state that
+                // is held cannot become much older than the present one, as nothing is written without room either.
+                Err(error) if is_full(&error) => {
+                    if !told {
+                        tracing::warn!(%error, "there is no room for a snapshot; it is tried again until there is");
+                    }
+                    told = true;
+                    tokio::time::sleep(ROOM_PAUSE).await;
+                }
+                written => return written,
+            }
+        }
+    }
+}
+
+impl Builder {
+    async fn write(&self) -> io::Result<Snapshot> {
         let (shelf, state) = (Arc::clone(&self.shelf), Arc::clone(&self.state));
         blocking(move || {
             let header = SnapshotHeader { meta: state.meta.clone() };
@@ -192,6 +217,7 @@ pub(crate) fn announced(header: &SnapshotHeader, file: SnapshotFile) -> io::Resu
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::{Condvar, Mutex};
 
     use bytes::Bytes;
@@ -211,6 +237,9 @@ mod tests {
     struct Gate {
         open: Mutex<bool>,
         changed: Condvar,
+        /// Nothing can be written.
+        full: AtomicBool,
+        refused: AtomicUsize,
     }
 
     #[derive(Debug)]
@@ -248,6 +277,10 @@ mod tests {
             self.0.read_at(buffer, offset)
         }
         fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+            if self.1.full.load(Ordering::Relaxed) {
+                self.1.refused.fetch_add(1, Ordering::Relaxed);
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             self.0.write_at(bytes, offset)
         }
         fn sync(&self) -> io::Result<()> {
@@ -297,5 +330,28 @@ mod tests {
             })
             .unwrap();
         assert_eq!(entries, 99);
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_finds_no_room_is_written_when_there_is_some() {
+        let dir = tempfile::tempdir().unwrap();
+        let gate = Arc::new(Gate::default());
+        *gate.open.lock().unwrap() = true;
+        gate.full.store(true, Ordering::Relaxed);
+        let shelf = Arc::new(Shelf::open(Arc::new(Gated(Arc::clone(&gate))), dir.path()).unwrap());
+        let view = View::new(Tree::default(), Meta::default());
+        let mut machine = Machine::new(view, Arc::clone(&shelf), Arc::new(LogMeter::new(0, 0)));
+        machine.apply(stream::iter((1..10).map(|n| put(n, &format!("{n}"))))).await.unwrap();
+
+        let mut builder = machine.get_snapshot_builder().await;
+        let building = tokio::spawn(async move { builder.build_snapshot().await });
+        while gate.refused.load(Ordering::Relaxed) < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!building.is_finished() && shelf.newest().is_none());
+        gate.full.store(false, Ordering::Relaxed);
+        let snapshot = building.await.unwrap().unwrap();
+        assert_eq!(snapshot.meta.last_log_id.unwrap().index, 9);
+        assert_eq!(RealDisk.list(dir.path()).unwrap().len(), 1, "what was begun in vain is gone");
     }
 }
