@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use roo_kv::Keyring;
 
 use super::audit;
+use super::body;
 use super::rights::{Lack, Rights, Scope};
 use super::{Api, ApiError};
 use crate::app::TokenBook;
@@ -132,7 +133,7 @@ async fn admit(
     let response = match admitted {
         Ok(rights) => {
             request.extensions_mut().insert(rights);
-            next.run(request).await
+            body::in_time(request, next).await
         }
         Err(refusal) => refusal.into_response(),
     };

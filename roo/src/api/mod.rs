@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod backup;
+mod body;
 mod ca;
 mod certs;
 mod condition;
@@ -22,6 +23,7 @@ mod routes;
 mod secret;
 mod server;
 mod services;
+mod stall;
 mod status;
 mod swarm;
 mod tls;

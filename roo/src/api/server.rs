@@ -18,12 +18,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::stall::Unstalled;
 use super::tls::{self, ApiTls};
 
 /// Connections at a time; those beyond are closed at once. Watchers keep theirs for long.
 const CONNECTIONS_MAX: usize = 20_000;
 /// How long a client may take for a handshake, and for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take nothing of what it is sent.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head of a request.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 /// Requests at a time on one HTTP/2 connection.
@@ -129,7 +132,8 @@ where
         request.extensions_mut().insert(ConnectInfo(peer));
         router.call(request)
     });
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let stream = TokioIo::new(Unstalled::new(stream, STALL_TIMEOUT));
+    let serving = builder.serve_connection_with_upgrades(stream, service).into_owned();
     let _ = watcher.watch(serving).await;
 }
 
@@ -146,5 +150,37 @@ async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
         }
         // The rest is on its way, or never comes: then the caller loses patience.
         tokio::time::sleep(PEEK_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, Bytes};
+    use axum::routing::get;
+    use futures_util::stream;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// Writes for ever; what waits for the client is a bounded amount, and it ends with the connection.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_reads_is_cut_and_its_answer_dropped() {
+        let held = Arc::new(());
+        let holder = Arc::clone(&held);
+        let endless = move || {
+            let held = Arc::clone(&holder);
+            let pieces = stream::repeat_with(move || {
+                let _held = &held;
+                Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 1000]))
+            });
+            async { Body::from_stream(pieces) }
+        };
+        let server = Server::new(Router::new().route("/", get(endless)), None);
+        let (stream, mut client) = tokio::io::duplex(4096);
+        client.write_all(b"GET / HTTP/1.1\r\nhost: api\r\n\r\n").await.expect("sent");
+        let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+        let open = GracefulShutdown::new();
+        answer(&server.http1, server.router, stream, peer, open.watcher()).await;
+        assert_eq!(Arc::strong_count(&held), 1, "the answer is still held");
     }
 }
