@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::support::api::Api;
 use crate::support::cluster::{Cluster, Node, SECRET, Start, formed, tail};
 use crate::support::context::{Context, roo_bin};
 use crate::support::files;
-use crate::support::wait::until;
+use crate::support::wait::{PATIENCE, until};
 use crate::support::{Result, ensure};
 
 const NEW_SECRET: &str = "the secret that takes its place";
@@ -40,10 +43,17 @@ fn token_of(secret: &str) -> Result<String> {
 /// Whether a node takes `token` for that of the secret.
 async fn is_root(node: &Node, token: &str) -> Result<bool> {
     let api = Api { address: node.api.address, token: Some(token.to_owned()) };
-    Ok(api.get("/roo/v1/tokens").await?.status == 200)
+    until("the node says whether it takes the token", async || {
+        let answer = api.get("/roo/v1/tokens").await?;
+        ensure!(matches!(answer.status.as_u16(), 200 | 401 | 403), "{}", answer.text());
+        Ok(answer.status == 200)
+    })
+    .await
 }
 
-/// Writes one key after the other through all nodes in turn, until told to stop. Every write must succeed.
+/// Writes one key after the other through all nodes in turn, until told to stop; returns how many. Every write must
+/// succeed. On a machine that is too busy for the cluster to have a leader all the time a call may be told so, and is
+/// then made again; nothing else may be said to it.
 fn write_on(nodes: &[Node], token: &str) -> (Arc<AtomicBool>, tokio::task::JoinHandle<Result<usize>>) {
     let stop = Arc::new(AtomicBool::new(false));
     let apis: Vec<Api> =
@@ -53,12 +63,43 @@ fn write_on(nodes: &[Node], token: &str) -> (Arc<AtomicBool>, tokio::task::JoinH
         let mut written = 0;
         while !told.load(Ordering::Relaxed) {
             let api = &apis[written % apis.len()];
-            api.put(&format!("during/{written}"), written.to_string()).await.with_context(|| format!("{written}"))?;
+            let path = format!("/roo/v1/kv/during/{written}");
+            let deadline = Instant::now() + PATIENCE;
+            let mut answer = api.call(Method::PUT, &path, written.to_string()).await?;
+            while matches!(answer.status.as_u16(), 503 | 504) && Instant::now() < deadline {
+                answer = api.call(Method::PUT, &path, written.to_string()).await?;
+            }
+            ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text());
             written += 1;
         }
         Ok(written)
     });
     (stop, writing)
+}
+
+/// Every key that was written under way is there, as this node sees it.
+async fn all_written(node: &Node, written: usize) -> Result<()> {
+    let mut cursor = String::new();
+    let mut found = BTreeSet::new();
+    loop {
+        let page = until("the keys are read", async || {
+            let answer = node.api.get(&format!("/roo/v1/kvs/during/?cursor={cursor}")).await?;
+            ensure!(answer.status == 200, "{}", answer.text());
+            answer.json()
+        })
+        .await?;
+        for (key, value) in page["results"].as_object().context("results")? {
+            let number = key.strip_prefix("during/").context("another key")?;
+            ensure!(*value == STANDARD.encode(number), "{key} is {value}");
+            found.insert(number.parse::<usize>()?);
+        }
+        match page["cursor"].as_str() {
+            Some(next) => cursor = next.to_owned(),
+            None => break,
+        }
+    }
+    ensure!(found.into_iter().eq(0..written), "not all of {written} writes are there");
+    Ok(())
 }
 
 #[tokio::test]
@@ -103,9 +144,8 @@ async fn a_cluster_changes_its_secret_while_it_is_written_to() -> Result<()> {
     for node in &mut cluster.nodes {
         node.api.token = Some(new.clone());
     }
-    for k in 0..written {
-        let value = cluster.nodes[k % 3].api.value(&format!("during/{k}")).await?;
-        ensure!(value == Some(k.to_string()), "write {k} of {written} is {value:?}");
+    for node in &cluster.nodes {
+        all_written(node, written).await?;
     }
 
     // A node that is still given the former secret goes by the new one, and says so.
@@ -228,6 +268,65 @@ async fn a_change_goes_on_when_the_leader_dies_in_the_middle() -> Result<()> {
 }
 
 #[tokio::test]
+async fn by_force_a_change_leaves_members_behind_that_are_away() -> Result<()> {
+    let context = Context::new();
+    let mut cluster = Cluster::start(&context, 3, &["--dead-after", "1h"]).await?;
+    let file = context.path("new-secret");
+    std::fs::write(&file, NEW_SECRET)?;
+    let to = file.display().to_string();
+    cluster.nodes[0].api.put("before", "x").await?;
+    let (old, new) = (token_of(SECRET)?, token_of(NEW_SECRET)?);
+    let leader = cluster.leader().await?;
+    let (asked, away) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.nodes[away].process.kill().await?;
+    until("its absence is noticed by all", async || {
+        for node in [&cluster.nodes[leader], &cluster.nodes[asked]] {
+            let nodes = node.api.get("/roo/v1/nodes").await?.json()?;
+            ensure!(nodes.as_array().into_iter().flatten().any(|node| node["state"] == "unreachable"), "{nodes}");
+        }
+        Ok(())
+    })
+    .await?;
+    let output = secret(&cluster.nodes[asked], SECRET, &["rotate", "--to", &to, "--force"]).await?;
+    ensure!(output.status.success(), "{}", said(&output));
+    let output = secret(&cluster.nodes[asked], NEW_SECRET, &["finish"]).await?;
+    ensure!(output.status.success(), "{}", said(&output));
+    for node in [leader, asked].map(|node| &cluster.nodes[node]) {
+        until("the former token is refused", async || {
+            ensure!(!is_root(node, &old).await? && is_root(node, &new).await?);
+            Ok(())
+        })
+        .await?;
+    }
+    // With the former secret it stays out, and the others go on without it.
+    let mut outdated = cluster.starts[away].spawn().await?;
+    until("it is refused", async || {
+        let output = outdated.process.output();
+        ensure!(output.contains("did not prove that it knows this node's secret"), "{}", tail(&output));
+        Ok(())
+    })
+    .await?;
+    cluster.nodes[asked].api.token = Some(new.clone());
+    until("the others go on", async || cluster.nodes[asked].api.put("after", "x").await).await?;
+    outdated.process.kill().await?;
+    // With the new one it comes back as what it was.
+    let back = cluster.starts[away].clone().with_secret(NEW_SECRET);
+    cluster.nodes[away] = back.spawn().await?;
+    for node in &mut cluster.nodes {
+        node.api.token = Some(new.clone());
+    }
+    cluster.formed().await?;
+    for key in ["before", "after"] {
+        until("it has what the others have", async || {
+            ensure!(cluster.nodes[away].api.value(key).await?.as_deref() == Some("x"), "{key}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_stranger_and_another_cluster_are_told_of_once() -> Result<()> {
     let context = Context::new();
     let cluster = Cluster::start(&context, 3, &[]).await?;
@@ -294,6 +393,18 @@ async fn keys_are_sealed_wherever_they_are_kept_and_shown_nowhere() -> Result<()
         ensure!(answer.status == 200, "{path}: {}", answer.text());
         open_text(path, &decoded(&answer.text()))?;
     }
+    // A backup and a snapshot are copies of all of it, in which what is not sealed would be seen.
+    others.api.put("mine", "kept in the open").await?;
+    let backup = others.api.get("/roo/v1/backup").await?;
+    ensure!(backup.status == 200 && files::holds(&backup.body, b"kept in the open"), "the backup shows nothing");
+    open_text("the backup", &backup.body)?;
+    let filler = "f".repeat(1 << 20);
+    until("there is a snapshot", async || {
+        others.api.put("filler", filler.clone()).await?;
+        ensure!(files::hold(&context.path("others/snapshots"), b"kept in the open")?);
+        Ok(())
+    })
+    .await?;
     let mut others = others;
     others.stop().await?;
     nothing_open_below(&context.path("others"))?;
@@ -303,9 +414,7 @@ async fn keys_are_sealed_wherever_they_are_kept_and_shown_nowhere() -> Result<()
 
 /// An answer with what is in base64 in it decoded behind it.
 fn decoded(text: &str) -> Vec<u8> {
-    use base64::Engine;
-    let engine = base64::engine::general_purpose::STANDARD;
-    let parts = text.split('"').filter_map(|part| engine.decode(part).ok()).flatten();
+    let parts = text.split('"').filter_map(|part| STANDARD.decode(part).ok()).flatten();
     text.bytes().chain(parts).collect()
 }
 
