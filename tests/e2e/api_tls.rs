@@ -3,12 +3,21 @@
 use std::path::Path;
 use std::process::Output;
 
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::Method;
+use serde_json::Value;
 use tokio::process::Command;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use crate::support::api::request;
 use crate::support::cluster::{Node, SECRET, Start};
 use crate::support::context::{Context, roo_bin};
-use crate::support::wait::until;
-use crate::support::{Result, ensure};
+use crate::support::events::Events;
+use crate::support::https::Https;
+use crate::support::wait::{PATIENCE, until};
+use crate::support::{Result, bail, ensure};
 
 const WRONG_SECRET: &str = "a secret of another cluster";
 const NEW_SECRET: &str = "the secret that takes its place";
@@ -101,6 +110,52 @@ async fn whoever_knows_the_cluster_trusts_its_api_and_nobody_else_does() -> Resu
     ensure!(answer.status == 400 && answer.json()?["code"] == "tls-needed", "{}", answer.text());
     ensure!(answer.header("connection") == "close", "{:?}", answer.headers);
     refused(&[&get[..], &[&*address]].concat(), &[("ROO_SECRET", SECRET)], "--tls").await
+}
+
+#[tokio::test]
+async fn watches_go_over_tls_as_events_and_as_messages() -> Result<()> {
+    let context = Context::new();
+    let (node, _) = start(&context, ("ROO_SECRET", SECRET)).await?;
+    let root = ok(&["ca", "api", "--secret", SECRET], &[]).await?;
+    let token = ok(&["token", "--secret", SECRET], &[]).await?;
+    let https = Https::trusting(&root)?;
+    let path = "/roo/v1/watch/w/?from=now";
+
+    let stream = https.connect(node.api.address, "api.roo", &["http/1.1"]).await?;
+    let mut events = Events::over(stream, path, &[("authorization", &format!("Bearer {}", token.trim()))]).await?;
+    ensure!(events.next().await?.name == "synced");
+    let stream = https.connect(node.api.address, "api.roo", &["http/1.1"]).await?;
+    let mut request = format!("wss://api.roo{path}").into_client_request()?;
+    request.headers_mut().insert("authorization", format!("Bearer {}", token.trim()).parse()?);
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await?;
+    let next = async |socket: &mut tokio_tungstenite::WebSocketStream<_>| -> Result<Value> {
+        match tokio::time::timeout(PATIENCE, socket.next()).await? {
+            Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text)?),
+            other => bail!("{other:?}"),
+        }
+    };
+    ensure!(next(&mut socket).await?["event"] == "synced");
+
+    let written = request_with(Method::PUT, "/roo/v1/kv/w/a", &token, "1")?;
+    ensure!(https.send(node.api.address, "api.roo", written).await?.status == 200);
+    let event = events.next_change().await?;
+    ensure!(event.name == "put" && event.key() == "w/a", "{event:?}");
+    let message = loop {
+        let message = next(&mut socket).await?;
+        if message["event"] != "progress" {
+            break message;
+        }
+    };
+    ensure!(message["event"] == "put" && message["data"]["key"] == "w/a", "{message}");
+    ensure!(message["id"].as_u64() == event.id, "{message} {event:?}");
+    socket.close(None).await?;
+    Ok(())
+}
+
+fn request_with(method: Method, path: &str, token: &str, body: &'static str) -> Result<http::Request<Bytes>> {
+    let mut request = request(method, "api.roo", path, body);
+    request.headers_mut().insert("authorization", format!("Bearer {}", token.trim()).parse()?);
+    Ok(request)
 }
 
 #[tokio::test]

@@ -228,7 +228,9 @@ impl<'a> Stage<'a> {
         let routes = node.get("/roo/v1/routes").await?.json()?;
         ensure!(stored == routes.as_array().map(Vec::len), "{stored:?} routes, live are {routes}");
         let certs = node.get("/roo/v1/certs").await?.json()?;
-        let waits = certs.as_array().into_iter().flatten().any(|cert| cert["state"] == "waiting");
+        // Pebble turns down nonces at random, and then the name is tried again.
+        let unlucky = |cert: &serde_json::Value| cert["state"] == "failed" && cert.to_string().contains("badNonce");
+        let waits = certs.as_array().into_iter().flatten().any(|cert| cert["state"] == "waiting" || unlucky(cert));
         ensure!(!waits, "{certs}");
         Ok(())
     }

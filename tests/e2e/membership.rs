@@ -112,9 +112,38 @@ async fn by_hand_nodes_are_removed_promoted_demoted_and_lead() -> Result<()> {
     members(&cluster.nodes[leader], &[("voter", 2), ("learner", 0)]).await?;
     let again = cluster.nodes[leader].change(Method::DELETE, &second).await?;
     ensure!(again.status == 404 && again.json()?["code"] == "no-such-node", "{}", again.text());
+    // Who asked for what, and what was said to it, is in the audit log of the node that was asked.
+    noted(&cluster.nodes[leader], &second).await?;
     cluster.nodes[two].process.kill().await?;
     cluster.nodes[two] = cluster.starts[two].spawn().await?;
     cluster.formed().await
+}
+
+/// Waits until the log tells of the changes that were asked for above.
+async fn noted(asked: &Node, id: &str) -> Result<()> {
+    let node = format!("/roo/v1/nodes/{id}");
+    let expected = [
+        format!("root POST {node}/demote 200 "),
+        format!("root POST {node}/promote 200 "),
+        format!("root DELETE {node} 409 node-is-up"),
+        format!("root DELETE {node} 200 "),
+        format!("root DELETE {node} 404 no-such-node"),
+    ];
+    until("all is noted", async || {
+        let output = asked.process.output();
+        let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let lines = lines.filter(|line| line["target"] == "roo::audit");
+        let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
+        let told: Vec<String> = lines
+            .map(|line| {
+                let [who, method, path, code] = ["who", "method", "path", "code"].map(|field| text(&line, field));
+                format!("{who} {method} {path} {} {code}", line["status"])
+            })
+            .collect();
+        ensure!(told == expected, "{told:#?}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

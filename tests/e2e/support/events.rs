@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::api::{Api, request};
@@ -37,14 +38,22 @@ impl Events {
     /// Begins a watch, which must be let in.
     pub async fn open(api: &Api, path: &str, headers: &[(&'static str, &str)]) -> Result<Self> {
         let stream = TcpStream::connect(api.address).await?;
+        let bearer = api.token.as_ref().map(|token| format!("Bearer {token}"));
+        let authorization = bearer.iter().map(|bearer| ("authorization", bearer.as_str()));
+        let headers: Vec<_> = headers.iter().copied().chain(authorization).collect();
+        Self::over(stream, path, &headers).await
+    }
+
+    /// The same over a connection that somebody made.
+    pub async fn over<S>(stream: S, path: &str, headers: &[(&'static str, &str)]) -> Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let mut request = request(Method::GET, "api", path, Bytes::new());
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse()?);
-        }
-        if let Some(token) = &api.token {
-            request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
         }
         let response: Response<Incoming> = sender.send_request(request.map(Full::new)).await?;
         if response.status() != 200 {
