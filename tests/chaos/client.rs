@@ -130,6 +130,8 @@ impl Client {
         let (outcome, store) = match sent {
             Ok(reply) => match reply? {
                 Reply::Unsent => return Ok(None),
+                // The node is down, or up elsewhere, and its proxy has got the port that its API had.
+                Reply::Answered(answer) if answer.headers.contains_key("roo-error") => return Ok(None),
                 Reply::Lost => (Outcome::Unknown, None),
                 Reply::Answered(answer) => {
                     let outcome = understood(action, &answer).with_context(|| format!("{action:?}: {answer:?}"))?;

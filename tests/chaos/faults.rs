@@ -60,6 +60,7 @@ async fn run(nodes: usize, reads: Reads) -> Report {
     let report = run.run(&context).await.unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     println!("{nodes} nodes, {reads:?}: seed {seed}: {}", report.summary());
     assert!(report.done() >= DONE_MIN, "seed {seed}: only {} operations were done", report.done());
+    assert!(report.changes > 0, "seed {seed}: the membership never changed");
     if let (Reads::Linearizable, Err(violation)) = (reads, &report.verdict) {
         panic!("seed {seed}: {violation}");
     }

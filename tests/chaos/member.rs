@@ -138,13 +138,20 @@ impl Member {
         Ok(())
     }
 
+    /// Whether it says that it is a member of a cluster that has a leader.
+    pub async fn is_ready(&self) -> bool {
+        let Some(api) = self.api() else { return false };
+        let asked = tokio::time::timeout(STATUS_PATIENCE, api.status()).await;
+        asked.is_ok_and(|status| status.is_ok_and(|status| status["state"] == "ready"))
+    }
+
     /// Waits until it is ready.
     pub async fn ready(&self) -> Result<()> {
         self.process.lock().await.as_ref().context("it does not run")?.ready().await
     }
 }
 
-/// How long it may take to tell its id.
+/// How long it may take to tell about itself.
 const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long an orderly end may take.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use http::Method;
 use tokio::time::Instant;
 
@@ -17,6 +17,21 @@ const STATUS_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long a change of the membership may take before another node is asked.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(8);
+
+/// How long a change may take that must happen: longer than faults go on.
+const INSISTENCE: Duration = Duration::from_secs(180);
+
+/// Between two attempts at it.
+const INSIST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Tries again until it is done.
+async fn insist(start: Instant, what: &str, mut done: impl AsyncFnMut() -> bool) -> Result<()> {
+    while !done().await {
+        ensure!(start.elapsed() < INSISTENCE, "waited {} s in vain: {what}", INSISTENCE.as_secs());
+        tokio::time::sleep(INSIST_PAUSE).await;
+    }
+    Ok(())
+}
 
 /// Breaks what it is told to, and mends it again.
 pub struct Nemesis {
@@ -39,6 +54,26 @@ impl Nemesis {
             self.perform(step).await
         });
         futures_util::future::try_join_all(faults).await.map(drop)
+    }
+
+    /// Starts the last member, which founded nothing, while faults go on. When it has joined, a founder gives up its vote,
+    /// which the newcomer can then take.
+    pub async fn grow(&self, after: Duration) -> Result<()> {
+        tokio::time::sleep(after).await;
+        let start = Instant::now();
+        let (Some(newcomer), Some(founder)) = (self.members.last(), self.members.first()) else { return Ok(()) };
+        newcomer.start().await?;
+        insist(start, "the newcomer joins", async || newcomer.is_ready().await).await?;
+        println!("{:>8} ms after its start a newcomer has joined", start.elapsed().as_millis());
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        let change = async |verb: &str| match founder.id().await {
+            Some(id) => self.ask(Method::POST, &format!("/roo/v1/nodes/{id}/{verb}")).await,
+            None => false,
+        };
+        insist(start, "a founder gives up its vote", async || change("demote").await).await?;
+        // It may be refused if the newcomer has the place.
+        change("promote").await;
+        Ok(())
     }
 
     async fn perform(&self, Step { at, fault, lasts }: Step) -> Result<()> {

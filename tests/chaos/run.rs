@@ -69,15 +69,17 @@ impl Run {
     /// # Errors
     /// The cluster did not start or did not recover, or something else than was broken broke.
     pub async fn run(&self, context: &Context) -> Result<Report> {
-        let links = Arc::new(Links::start(self.nodes).await?);
+        // One more than found the cluster: it joins under way.
+        let all = self.nodes + 1;
+        let links = Arc::new(Links::start(all).await?);
         let shim = shim::compile(context.dir())?;
-        let members =
-            (0..self.nodes).map(|number| Member::plan(context, &shim, &links, number, self.nodes).map(Arc::new));
+        let members = (0..all).map(|number| Member::plan(context, &shim, &links, number, self.nodes).map(Arc::new));
         let members: Vec<Arc<Member>> = members.collect::<Result<_>>()?;
-        for member in &members {
+        let founders = &members[..self.nodes];
+        for member in founders {
             member.start().await?;
         }
-        for member in &members {
+        for member in founders {
             member.ready().await?;
         }
 
@@ -93,7 +95,7 @@ impl Run {
         }
         let steps = schedule::draw(self.seed, self.nodes, self.duration);
         let nemesis = Nemesis::new(members.clone(), Arc::clone(&links));
-        nemesis.run(steps).await?;
+        tokio::try_join!(nemesis.run(steps), nemesis.grow(self.duration / 4))?;
         recovered(&members).await.context("everything is whole again")?;
         stop.send_replace(true);
         let mut history = Vec::new();
