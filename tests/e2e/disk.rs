@@ -8,7 +8,7 @@ use std::process::Command;
 use http::Method;
 
 use crate::support::api::Api;
-use crate::support::cluster::{Cluster, Start, formed, tail};
+use crate::support::cluster::{Cluster, Start, formed};
 use crate::support::context::Context;
 use crate::support::wait::until;
 use crate::support::{Result, ensure};
@@ -23,14 +23,9 @@ struct Small {
 impl Small {
     /// Mounts one; `None`, with the reason on standard error, if that may not be done here.
     fn mount(dir: &Path) -> Result<Option<Self>> {
-        Self::mount_with(dir, 128)
-    }
-
-    /// One of so many MiB.
-    fn mount_with(dir: &Path, mebibytes: u32) -> Result<Option<Self>> {
         std::fs::create_dir_all(dir)?;
-        let options = format!("size={mebibytes}m,mode=0700");
-        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir).output();
+        let options = "size=128m,mode=0700";
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir).output();
         match output {
             Ok(output) if output.status.success() => Ok(Some(Self { dir: dir.to_owned() })),
             Ok(output) => {
@@ -64,18 +59,6 @@ impl Small {
     fn shorten(&self, free: u64) -> Result<()> {
         let file = File::options().write(true).open(self.ballast())?;
         Ok(file.set_len(file.metadata()?.len().saturating_sub(free))?)
-    }
-
-    /// Leaves so many bytes free.
-    fn leave(&self, room: u64) -> Result<()> {
-        let output = Command::new("df").args(["-B1", "--output=avail"]).arg(&self.dir).output()?;
-        let text = String::from_utf8(output.stdout)?;
-        let free: u64 = text.lines().last().unwrap_or_default().trim().parse()?;
-        if free < room {
-            return self.shorten(room - free);
-        }
-        let mut file = File::options().create(true).append(true).open(self.ballast())?;
-        Ok(file.write_all(&vec![1; usize::try_from(free - room)?])?)
     }
 
     fn empty(&self) -> Result<()> {
@@ -217,69 +200,5 @@ async fn a_leader_whose_disk_is_full_hands_over() -> Result<()> {
     for node in &cluster.nodes {
         writer.check(&node.api).await?;
     }
-    Ok(())
-}
-
-/// What the store holds in the test below, in MiB: more than the room that is left for another copy of it.
-const STATE: u64 = 48;
-const ROOM: u64 = STATE - 8;
-
-/// Whether a snapshot is being written.
-fn is_under_way(snapshots: &Path) -> Result<bool> {
-    for entry in std::fs::read_dir(snapshots)? {
-        if entry?.path().extension().is_some_and(|extension| extension == "unfinished") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-#[tokio::test]
-async fn a_snapshot_that_finds_no_room_waits_for_it_and_the_node_goes_on() -> Result<()> {
-    let context = Context::new();
-    let Some(small) = Small::mount_with(&context.path("node"), 400)? else { return Ok(()) };
-    let start = Start::new(&context, "node");
-    let mut node = start.spawn().await?;
-    node.ready().await?;
-    // Snapshots are compressed, so nothing that could be.
-    let large = |n: u64| {
-        let mut random = fastrand::Rng::with_seed(n);
-        std::iter::repeat_with(|| random.u8(..)).take(1 << 20).collect::<Vec<u8>>()
-    };
-    for n in 0..STATE {
-        node.api.put(&format!("large/{n:02}"), large(n)).await?;
-    }
-    until("a snapshot finds no room", async || {
-        // One that is under way must find no more than there was; and what the node tidies up meanwhile is no room for it.
-        if !is_under_way(&context.path("node/snapshots"))? {
-            small.leave(ROOM << 20)?;
-        }
-        // One that had begun before may still have ended; this makes another one due.
-        let written = node.api.call(Method::PUT, "/roo/v1/kv/again", large(0)).await?;
-        ensure!(matches!(written.status.as_u16(), 200 | 507), "{}", written.text());
-        let output = node.process.output();
-        ensure!(output.contains("there is no room for a snapshot"), "{}", tail(&output));
-        Ok(())
-    })
-    .await?;
-    ensure!(node.process.is_running() && node.api.get("/livez").await?.status == 200);
-    let before = node.api.status().await?["snapshot"].as_u64();
-    small.empty()?;
-    until("snapshots are written when there is room", async || {
-        node.api.put("again", large(0)).await?;
-        let status = node.api.status().await?;
-        ensure!(status["snapshot"].as_u64() > before, "{status}");
-        Ok(())
-    })
-    .await?;
-    node.api.put("after", "x").await?;
-    node.process.kill().await?;
-    node = start.spawn().await?;
-    node.ready().await?;
-    for n in 0..STATE {
-        let value = node.api.get(&format!("/roo/v1/kv/large/{n:02}")).await?;
-        ensure!(value.status == 200 && value.body == large(n), "large/{n:02} is lost");
-    }
-    ensure!(node.api.value("after").await?.as_deref() == Some("x"));
     Ok(())
 }
