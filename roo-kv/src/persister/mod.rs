@@ -40,8 +40,9 @@ const KEYS_UNSORTED_MAX: usize = 1 << 16;
 const BEGINNING: u8 = b'b';
 const STEP: u8 = b'd';
 
-/// A copy that takes more room than this many times its records is written anew, but not for less than [`ROOM_MIN`].
-const ROOM_FACTOR: u64 = 2;
+/// A copy that takes more room than this share of its records is written anew, but not for less than [`ROOM_MIN`]. Pages are compressed,
+/// so that there is room for changes behind the beginning.
+const ROOM_PERCENT: u64 = 150;
 const ROOM_MIN: u64 = 64 << 20;
 
 /// How often its room is looked at.
@@ -258,7 +259,7 @@ impl Persister {
             return Ok(false);
         }
         self.unlooked = 0;
-        let room = ROOM_MIN.max(state.records.bytes() as u64 * ROOM_FACTOR);
+        let room = ROOM_MIN.max(state.records.bytes() as u64 * ROOM_PERCENT / 100);
         Ok(self.engine.disk_bytes()? > room)
     }
 
@@ -485,8 +486,13 @@ mod tests {
         let mut persister = Persister::new(Arc::clone(&view), Box::new(engine));
         // The database keeps far more than the few keys that are left.
         for revision in 1..=300 {
-            let value = fastrand::Rng::with_seed(revision as u64).u8(..);
-            let changes = (0..16).map(|n| (vec![n], Some(vec![value; 32 << 10]))).collect();
+            let mut random = fastrand::Rng::with_seed(revision as u64);
+            let mut value = || {
+                let mut value = vec![0; 32 << 10];
+                random.fill(&mut value);
+                Some(value)
+            };
+            let changes = (0..16).map(|n| (vec![n], value())).collect();
             view.commit(changes, at(revision), Some(Vec::new()));
             persister.save().unwrap();
         }

@@ -1,12 +1,15 @@
 //! Pages: many records in one value of the engine, which works by the value.
 //!
 //! A page is a row of `length of the key (4) | length of the value (4) | key | value`, lengths in little-endian; in place
-//! of a length [`REMOVED`] says that the record is gone, and no value follows.
+//! of a length [`REMOVED`] says that the record is gone, and no value follows. It is kept compressed, as an LZ4 block
+//! behind its length (<https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md>).
 
 use std::io;
 
+use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
+
 /// A page is closed once it is this long. The engine keeps up to sixteen values together and writes them as one.
-const PAGE_BYTES: usize = 4 << 10;
+const PAGE_BYTES: usize = 8 << 10;
 
 const REMOVED: u32 = u32::MAX;
 
@@ -29,12 +32,17 @@ impl Pages {
         self.open.extend_from_slice(value.unwrap_or_default());
         self.bytes += self.open.len() - before;
         if self.open.len() >= PAGE_BYTES {
-            self.full.push(std::mem::replace(&mut self.open, Vec::with_capacity(2 * PAGE_BYTES)));
+            self.close();
         }
         Ok(())
     }
 
-    /// How long all of them are.
+    fn close(&mut self) {
+        self.full.push(compress_prepend_size(&self.open));
+        self.open.clear();
+    }
+
+    /// How long all of them are, not compressed.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -42,7 +50,7 @@ impl Pages {
     /// The pages.
     pub(super) fn finish(mut self) -> Vec<Vec<u8>> {
         if !self.open.is_empty() {
-            self.full.push(self.open);
+            self.close();
         }
         self.full
     }
@@ -53,7 +61,8 @@ impl Pages {
 /// # Errors
 /// If it is not a page.
 pub(super) fn read(page: &[u8], mut show: impl FnMut(&[u8], Option<&[u8]>)) -> io::Result<()> {
-    let mut rest = page;
+    let records = decompress_size_prepended(page).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+    let mut rest = &records[..];
     while !rest.is_empty() {
         let key_length = take_length(&mut rest)?;
         let value_length = take_length(&mut rest)?;
@@ -102,7 +111,7 @@ mod tests {
             let pages = paged(&records);
             let mut found = Records::new();
             for page in &pages {
-                prop_assert!(!page.is_empty() && page.len() < PAGE_BYTES + 8 + 40 + 3000);
+                prop_assert!(decompress_size_prepended(page).unwrap().len() < PAGE_BYTES + 8 + 40 + 3000);
                 read(page, |key, value| found.push((key.to_vec(), value.map(<[u8]>::to_vec)))).unwrap();
             }
             prop_assert_eq!(found, records);
@@ -111,9 +120,13 @@ mod tests {
 
     #[test]
     fn a_page_that_is_cut_off_is_an_error() {
-        let pages = paged(&vec![(b"key".to_vec(), Some(b"value".to_vec()))]);
-        for end in 1..pages[0].len() {
-            assert!(read(&pages[0][..end], |_, _| {}).is_err(), "{end}");
+        let page = paged(&vec![(b"key".to_vec(), Some(b"value".to_vec()))]).remove(0);
+        for end in 0..page.len() {
+            assert!(read(&page[..end], |_, _| {}).is_err(), "{end}");
+        }
+        let records = decompress_size_prepended(&page).unwrap();
+        for end in 1..records.len() {
+            assert!(read(&compress_prepend_size(&records[..end]), |_, _| {}).is_err(), "{end}");
         }
     }
 }
