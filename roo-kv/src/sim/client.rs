@@ -7,17 +7,10 @@ use bytes::Bytes;
 
 use super::history::{Call, History, Outcome, Promise};
 use super::network::Network;
+use super::sabotage::Sabotage;
 use crate::{Error, Expect, Key, LeaseId, PutOptions, ReadLevel, Store};
 
 const KEYS: u64 = 4;
-
-/// How the run reads what it records as linearizable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reads {
-    Honest,
-    /// As stale reads, which the checks must notice.
-    Stale,
-}
 
 /// What the clients of a host share.
 #[derive(Clone)]
@@ -26,7 +19,7 @@ pub(super) struct Client {
     pub(super) host: usize,
     pub(super) history: Arc<Mutex<History>>,
     pub(super) network: Network,
-    pub(super) reads: Reads,
+    pub(super) sabotage: Option<Sabotage>,
 }
 
 impl Client {
@@ -72,10 +65,8 @@ impl Client {
     }
 
     async fn get(&self, key: &Key) -> Outcome {
-        let level = match self.reads {
-            Reads::Honest => ReadLevel::Linearizable,
-            Reads::Stale => ReadLevel::Stale,
-        };
+        let is_stale = self.sabotage == Some(Sabotage::StaleReads);
+        let level = if is_stale { ReadLevel::Stale } else { ReadLevel::Linearizable };
         match self.store.get(key, level).await {
             Ok(entry) => Outcome::Read(entry.map(|entry| (entry.mod_revision, entry.value))),
             Err(_) => Outcome::Refused,
@@ -139,6 +130,10 @@ impl Client {
             let number = self.history().begin_watch(self.host);
             for _ in 0..fastrand::u32(20..400) {
                 let Ok(batch) = watch.next().await else { return };
+                let is_lossy = self.sabotage == Some(Sabotage::LossyWatch) && !batch.reset;
+                if is_lossy && fastrand::u8(..20) == 0 {
+                    continue;
+                }
                 let now = self.network.now();
                 self.history().watched(number, batch, now);
             }

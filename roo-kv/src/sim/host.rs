@@ -5,32 +5,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
+use openraft::storage::RaftLogStorage;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::Client;
 use super::network::{Dialer, Network, Port};
+use super::sabotage::Sabotage;
 use crate::address_book::AddressBook;
 use crate::disk::{Cut, Disk, SimulatedDisk};
-use crate::engine::Memory;
+use crate::engine::{Engine, Memory};
 use crate::formation::OwnAddress;
 use crate::handler::Answering;
 use crate::identity::Identity;
 use crate::node::Node;
 use crate::persister::{self, Persister, Persisting};
-use crate::raft::{LogIdForm, LogStore};
+use crate::raft::{LogId, LogIdForm, LogStore};
 use crate::runtime::set_disk_time;
 use crate::snapshot::{LogMeter, Shelf};
 use crate::start::{Around, Opened, assemble, raft_config};
 use crate::view::View;
 use crate::wal::Driver;
-use crate::{Keyring, Peers, Secret, Store, VotersMax};
+use crate::{Keyring, MemberChange, Peers, Secret, Store, VotersMax};
 
 const DATA_DIR: &str = "/data";
-
-/// Longer than any run: who is away comes back.
-const DEAD_AFTER: Duration = Duration::from_secs(600);
 
 const START_DELAY: Duration = Duration::from_millis(200);
 
@@ -44,6 +43,8 @@ pub(super) enum Crash {
     Kill,
     /// What was not synced is lost in part, and peers hear nothing.
     Power,
+    /// Peers hear nothing, and the machine comes back with an empty disk.
+    LostDisk,
 }
 
 pub(super) struct Host {
@@ -59,11 +60,16 @@ pub(super) struct Host {
     owed: u64,
     paused_ms: u64,
     pub(super) frozen: bool,
+    /// A call of its disk has failed since the program started, or will.
+    pub(super) disk_fails: bool,
+    /// What a sabotaged disk comes back as.
+    image: Option<SimulatedDisk>,
 }
 
 impl Host {
-    pub(super) fn new(number: usize) -> Self {
-        let rate = fastrand::u64(980..=1020);
+    pub(super) fn new(number: usize, sabotage: Option<Sabotage>) -> Self {
+        let honest = fastrand::u64(980..=1020);
+        let rate = if sabotage == Some(Sabotage::FastClocks) { 2 * honest } else { honest };
         Self {
             number,
             address: format!("10.0.0.{}:6300", number + 1),
@@ -76,6 +82,8 @@ impl Host {
             owed: 0,
             paused_ms: 0,
             frozen: false,
+            disk_fails: false,
+            image: None,
         }
     }
 
@@ -99,6 +107,7 @@ impl Host {
         &mut self,
         network: &Network,
         peers: Peers,
+        dead_after: Duration,
         client: impl FnOnce(Store) -> Client + Send + 'static,
     ) {
         network.note(format_args!("host {} starts", self.number), &[]);
@@ -121,7 +130,7 @@ impl Host {
         let keyring = self.keyring();
         let around = Around {
             data_dir: PathBuf::from(DATA_DIR),
-            dead_after: DEAD_AFTER,
+            dead_after,
             voters_max: VotersMax::default(),
             is_negligible: |_| false,
             dialer: Box::new(dialer),
@@ -167,7 +176,10 @@ impl Host {
         let (purged, last) = log.bounds();
         let copied = persister::load(&self.copy).expect("the copy can be read");
         let fits = |applied: Option<LogIdForm>| applied >= purged && applied <= last;
-        let (records, meta) = copied.filter(|(_, meta)| fits(meta.applied)).unwrap_or_default();
+        let (records, meta) = copied.filter(|(_, meta)| fits(meta.applied)).unwrap_or_else(|| {
+            self.copy.clone().clear().expect("a map can be emptied");
+            Default::default()
+        });
         let snapshot = shelf.newest().and_then(|(header, _)| header.meta.applied);
         assert!(meta.applied.max(snapshot) >= purged, "host {}: the log was purged above {snapshot:?}", self.number);
         let applied = meta.applied;
@@ -211,7 +223,47 @@ impl Host {
         self.disk = match crash {
             Crash::Kill => self.disk.settled(),
             Crash::Power => self.disk.after_power_cut(Cut::Random(fastrand::u64(..))),
+            Crash::LostDisk => SimulatedDisk::new(),
         };
+        if let Some(image) = self.image.take() {
+            self.disk = image;
+            self.copy = Memory::default();
+        }
+        if crash == Crash::LostDisk {
+            self.copy = Memory::default();
+        }
+        self.disk_fails = false;
+    }
+
+    /// Has something in the program panic.
+    pub(super) fn panic(&self) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(async { panic!("it was told to") });
+        }
+    }
+
+    /// Has it come back from its next crash with the disk as it is now.
+    pub(super) fn keep_image(&mut self) {
+        self.image = Some(self.disk.settled());
+    }
+
+    /// Has its whole log purged.
+    pub(super) fn purge_everything(&self) {
+        let (Some(runtime), Some(node)) = (&self.runtime, self.node()) else { return };
+        let mut log = node.log.clone();
+        runtime.spawn(async move {
+            if let Some(last) = log.bounds().1 {
+                drop(log.purge(LogId::from(last)).await);
+            }
+        });
+    }
+
+    /// Has somebody ask its node to change the membership; false if there is none.
+    pub(super) fn change(&self, change: MemberChange) -> bool {
+        let (Some(runtime), Some(node)) = (&self.runtime, self.node()) else { return false };
+        // What does not work is refused, or tried until somebody asks no longer.
+        runtime.spawn(async move { drop(node.change_membership(change).await) });
+        true
     }
 
     /// Asks the program to stop, as for an update.
@@ -239,8 +291,8 @@ async fn trim_now_and_then(node: Arc<Node>) {
         drop(node.raft.trigger().snapshot().await);
         tokio::time::sleep(Duration::from_millis(100)).await;
         let snapshot = node.raft.metrics().borrow_watched().snapshot.as_ref().map(|id| id.index);
-        // A leader that purges what it streamed from trips an assertion of openraft once the stream is opened anew: the
-        // stream begins where it began, not where it is.
+        // A leader that purges what it streamed from reads in vain once openraft opens the stream anew: it begins where it
+        // began, not where it is.
         if node.leading().is_none()
             && let Some(upto) = snapshot.and_then(|index| index.checked_sub(fastrand::u64(..20)))
         {

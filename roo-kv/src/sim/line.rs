@@ -25,7 +25,8 @@ pub(super) struct Line {
     network: Network,
     client_node: NodeId,
     client_ip: IpAddr,
-    port: Port,
+    /// Until the line breaks: nodes hold their lines, and a line its server.
+    port: Mutex<Option<Port>>,
     ends: Mutex<Ends>,
 }
 
@@ -72,7 +73,8 @@ impl Line {
         client_ip: IpAddr,
         port: Port,
     ) -> Self {
-        Self { id, client, server: port.host, network, client_node, client_ip, port, ends: Mutex::default() }
+        let (server, port) = (port.host, Mutex::new(Some(port)));
+        Self { id, client, server, network, client_node, client_ip, port, ends: Mutex::default() }
     }
 
     pub(super) fn touches(&self, host: usize) -> bool {
@@ -101,8 +103,15 @@ impl Line {
         }
     }
 
+    /// Lets go of the server.
+    pub(super) fn part(&self) {
+        let port = self.port.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(port);
+    }
+
     /// Loses what is on the way; both ends notice.
     pub(super) fn reset(&self) {
+        self.part();
         let exchanges = {
             let mut ends = self.ends();
             if std::mem::replace(&mut ends.broken, true) {
@@ -169,8 +178,9 @@ impl Line {
     /// A request has arrived.
     fn serve(self: &Arc<Self>, number: u64, request: Request<Body>) {
         let line = Arc::clone(self);
-        let serving = self.port.runtime.spawn(async move {
-            let answer = respond(&*line.port.handler, line.client_node, line.client_ip, request).await;
+        let Some(port) = self.port.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return };
+        let serving = port.runtime.spawn(async move {
+            let answer = respond(&*port.handler, line.client_node, line.client_ip, request).await;
             let (parts, body) = answer.into_parts();
             let (frames, head) = {
                 let mut ends = line.ends();

@@ -161,16 +161,17 @@ impl Network {
         self.wires().cut.contains(&(from, to))
     }
 
-    /// Resets some connection.
-    pub(super) fn reset_one(&self) {
+    /// Resets some connection; false if there is none.
+    pub(super) fn reset_one(&self) -> bool {
         let line = {
             let wires = self.wires();
             let number = fastrand::usize(..wires.lines.len().max(1));
             wires.lines.values().nth(number).cloned()
         };
-        if let Some(line) = line {
+        if let Some(line) = &line {
             line.reset();
         }
+        line.is_some()
     }
 
     /// Ends connections that are held up for too long. Called now and then.
@@ -195,6 +196,7 @@ impl Network {
     pub(super) fn close(&self) {
         let wires = std::mem::take(&mut *self.wires());
         self.wires().trace = wires.trace;
+        wires.lines.values().for_each(|line| line.part());
         drop((wires.arrivals, wires.ports, wires.lines));
     }
 

@@ -15,6 +15,8 @@ mod window;
 
 pub(crate) use apply::Applier;
 pub(crate) use history::{Past, oldest, past};
+#[cfg(test)]
+pub(crate) use layout::history_key;
 pub(crate) use layout::{
     META_KEY, attached_of, attached_prefix, entry_key, entry_prefix, is_backed_up, lease_key, lease_of, lease_prefix,
 };

@@ -15,8 +15,8 @@ use crate::raft::{LogIdForm, VoteForm};
 pub(in crate::sim) struct Leadership {
     /// By term and node: who led.
     leaders: BTreeMap<(u64, u64), usize>,
-    /// By host: with which vote its log was last acknowledged.
-    votes: BTreeMap<usize, VoteForm>,
+    /// By node: with which vote its log was last acknowledged.
+    votes: BTreeMap<u64, VoteForm>,
     /// By index and leader: one entry.
     committed: BTreeMap<u64, LogIdForm>,
 }
@@ -42,7 +42,7 @@ impl Leadership {
             }
         }
         // A committed vote was granted by a quorum, each of which had it on its disk.
-        let before = self.votes.entry(host).or_default();
+        let before = self.votes.entry(node.id().0).or_default();
         if vote.committed && vote.node == node.id().0 {
             if (vote.term, vote.node) < (before.term, before.node) {
                 return Err(format!("host {host} went back from the vote {before:?} to {vote:?}"));
