@@ -1,7 +1,8 @@
 //! Nodes of Roo as processes.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -118,7 +119,7 @@ impl Start {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().cloned());
-        let known = std::fs::read_to_string(&self.log).map(|text| text.lines().count()).unwrap_or(0);
+        let known = known_lines(&self.log)?;
         let mut process = Process::spawn(command, &self.log)?;
         let [http, https, api, raft] = self.ports(&mut process, known).await?;
         Ok(Node { process, api: Api { address: api, token: self.token.clone() }, http, https, raft })
@@ -194,6 +195,15 @@ impl Node {
         let status = self.api.status().await?;
         status["cluster"].as_str().map(str::to_owned).context("no cluster yet")
     }
+}
+
+/// How many lines a log has. If the process before was killed in the middle of one, that one ends here.
+fn known_lines(log: &Path) -> Result<usize> {
+    let Ok(text) = std::fs::read_to_string(log) else { return Ok(0) };
+    if !text.is_empty() && !text.ends_with('\n') {
+        writeln!(std::fs::OpenOptions::new().append(true).open(log)?)?;
+    }
+    Ok(text.lines().count())
 }
 
 /// The token that belongs to [`SECRET`].
