@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := target/release/roo
 IMAGE ?= roo:latest
 
-.PHONY: build run test soak verify fix image swarm-test bench bench-kv clean
+.PHONY: build run test soak corpus verify fix image swarm-test bench bench-proxy bench-kv clean
 
 build:
 	$(CARGO) build --release --locked -p roo
@@ -20,6 +20,11 @@ soak: build
 	misc/install.sh test
 	ROO_SOAK_MINUTES=$${ROO_SOAK_MINUTES:-60} ROO_CHAOS_KILLS=$${ROO_CHAOS_KILLS:-1000} \
 	  $(CARGO) test --locked -p roo-tests --test chaos -- --nocapture --test-threads=1
+
+# The corpus of hostile messages, through nginx and HAProxy as well.
+corpus:
+	misc/install.sh bench
+	$(CARGO) test --locked --workspace --test corpus -- --ignored --nocapture
 
 # Everything that must hold before a change lands. Changes no file; `make fix` does.
 verify:
@@ -43,6 +48,11 @@ swarm-test: image
 bench: build
 	misc/install.sh bench
 	$(CARGO) bench --locked -p roo-tests --bench peers
+
+# The proxy alone, beside nginx and HAProxy.
+bench-proxy: build
+	misc/install.sh bench
+	$(CARGO) bench --locked -p roo-tests --bench peers -- proxy instructions
 
 # The store alone, beside etcd.
 bench-kv: build

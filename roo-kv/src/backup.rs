@@ -6,11 +6,12 @@
 //!
 //! A restore goes through the log, so that all nodes get it: the node that is asked first verifies the whole file, then
 //! proposes it in parts, which the state keeps aside, and at last one entry that puts them in place of everything that was
-//! there. Until that last entry nothing can be seen of it; if anybody dies before, nothing has happened.
+//! there. Until that last entry nothing can be seen of it. If the leader dies, the next one is given what it did not
+//! acknowledge; if the node dies that was asked, nothing has happened, and the restore can be asked for again.
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
@@ -36,6 +37,10 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// Parts of a restore that are proposed at once.
 const PARTS_AT_ONCE: usize = 8;
+
+/// How long a step of a restore is tried. Unlike other calls it has a person waiting who has nothing to lose by it, and
+/// nothing to gain from an answer that comes before there is a leader again.
+const STEP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a backup is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,8 +134,14 @@ impl Node {
             Ok(revision) => Ok(RestoreOutcome { header, revision, entries, left_out }),
             Err(error) => {
                 // If this is lost too, the parts stay aside until the next restore begins.
-                drop(self.write(Command::RestoreAbort { id }).await);
-                Err(error)
+                let aborted = self.write(Command::RestoreAbort { id }).await;
+                Err(match (error, aborted) {
+                    // The last step had not happened, and what is still on its way comes too late.
+                    (RestoreError::Store(Error::OutcomeUnknown), Ok(Reply::Restore(RestoreReply::Taken))) => {
+                        Error::NoLeader { waited: STEP_PATIENCE }.into()
+                    }
+                    (error, _) => error,
+                })
             }
         }
     }
@@ -176,7 +187,7 @@ impl Node {
     }
 
     async fn propose_step(&self, command: Command) -> Result<RestoreReply, RestoreError> {
-        match self.write(command).await? {
+        match self.write_within(command, STEP_PATIENCE).await? {
             Reply::Restore(RestoreReply::InUse { key }) => Err(RestoreError::NotEmpty { key }),
             Reply::Restore(RestoreReply::Superseded) => Err(RestoreError::Superseded),
             Reply::Restore(reply) => Ok(reply),

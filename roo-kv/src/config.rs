@@ -23,6 +23,9 @@ pub struct Config {
     /// How long to wait before founding a cluster, and how long an answer of the DNS must stay the same before it
     /// is believed; four times as long if it names this node alone. Zero is allowed.
     pub start_delay: Duration,
+    /// How many nodes found the cluster together, where [`peers`](Self::peers) may show fewer: fewer than a majority of
+    /// them never found one. Zero: as many as it shows. To be the same for all nodes.
+    pub expect: usize,
     /// A member that is silent for this long is removed when the others can do without it. Zero: never. Below five
     /// seconds it has no effect, as a node counts as silent only after these.
     pub dead_after: Duration,

@@ -169,9 +169,14 @@ impl Node {
 
     /// Has a command carried out once, by whoever leads. See [`Error`] for what it means if it fails.
     pub(crate) async fn write(&self, command: Command) -> Result<Reply, Error> {
+        self.write_within(command, CALL_PATIENCE).await
+    }
+
+    /// As [`write`](Self::write), for calls that are tried for another time than most.
+    pub(crate) async fn write_within(&self, command: Command, patience: Duration) -> Result<Reply, Error> {
         self.check_running()?;
         let started = Instant::now();
-        let deadline = started + CALL_PATIENCE;
+        let deadline = started + patience;
         let ticket = tokio::time::timeout_at(deadline, self.sequencer.open()).await.map_err(|_| Error::Busy)?;
         let mut unknown = false;
         // Since when the leader's disk is full.

@@ -97,6 +97,7 @@ pub(crate) async fn start(config: Config) -> Result<(Arc<Node>, Arc<Keyring>), S
         own_address: OwnAddress::new(config.advertise, listener_address),
         peers: config.peers,
         start_delay: config.start_delay,
+        expect: config.expect,
         raft: raft_config(),
         tracker: tracker.clone(),
         stop: stop.clone(),
@@ -118,6 +119,7 @@ pub(crate) struct Around {
     pub(crate) own_address: OwnAddress,
     pub(crate) peers: Peers,
     pub(crate) start_delay: Duration,
+    pub(crate) expect: usize,
     pub(crate) raft: openraft::Config,
     pub(crate) tracker: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -125,7 +127,7 @@ pub(crate) struct Around {
 
 /// Puts a node together and starts its tasks. It looks for others, and waits to be asked through [`Answering`].
 pub(crate) async fn assemble(mut opened: Opened, around: Around) -> Result<Arc<Node>, StartError> {
-    let Around { dialer, own_address, peers, start_delay, raft: config, tracker, stop, .. } = around;
+    let Around { dialer, own_address, peers, start_delay, expect, raft: config, tracker, stop, .. } = around;
     let node_id = opened.identity.node;
     let config = config.validate().map_err(|e| StartError::Raft { reason: e.to_string() })?;
     let links = Links::new(dialer, Arc::clone(&opened.identity), Arc::clone(&opened.book));
@@ -171,7 +173,7 @@ pub(crate) async fn assemble(mut opened: Opened, around: Around) -> Result<Arc<N
         stop,
         lock: Mutex::new(opened.lock),
     });
-    tracker.spawn(Former::new(Arc::clone(&node), peers, start_delay, around.is_negligible).run());
+    tracker.spawn(Former::new(Arc::clone(&node), peers, expect, start_delay, around.is_negligible).run());
     tracker.spawn(controller::run(Arc::clone(&node)));
     tracker.spawn(trim::run(Arc::clone(&node), meter));
     tracker.spawn(room::watch(Arc::clone(&node)));

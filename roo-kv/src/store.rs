@@ -370,6 +370,7 @@ mod tests {
             secret: Secret::from_text("a secret that tests share").unwrap(),
             peers,
             start_delay: Duration::ZERO,
+            expect: 0,
             dead_after: Duration::ZERO,
             voters_max: VotersMax::default(),
             is_negligible: |_| false,
@@ -473,6 +474,7 @@ mod tests {
             secret: Secret::from_text("a secret that tests share").unwrap(),
             peers: Peers::List(vec![one.status().address]),
             start_delay: Duration::ZERO,
+            expect: 0,
             dead_after: Duration::ZERO,
             voters_max: VotersMax::default(),
             is_negligible: |_| false,
@@ -561,6 +563,7 @@ mod tests {
             // Nobody is there.
             peers: Peers::List(vec!["127.0.0.1:1".to_owned()]),
             start_delay: Duration::ZERO,
+            expect: 0,
             dead_after: Duration::ZERO,
             voters_max: VotersMax::default(),
             is_negligible: |_| false,

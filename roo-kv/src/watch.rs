@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use crate::follow::Follow;
@@ -83,6 +84,21 @@ pub struct Batch {
     pub events: Vec<Event>,
     /// The store's revision after these events.
     pub revision: Revision,
+}
+
+/// Batches that [`Watch::next_all`] makes one of.
+const BATCHES_MAX: usize = 4_096;
+
+impl Batch {
+    /// Adds what comes after it.
+    fn append(&mut self, later: Batch) {
+        self.revision = later.revision;
+        if later.reset {
+            *self = later;
+        } else {
+            self.events.extend(later.events);
+        }
+    }
 }
 
 /// A [`Batch`] that all who follow a prefix have in common.
@@ -169,5 +185,20 @@ impl Watch {
                 other => return other.map(SharedBatch::unshared),
             }
         }
+    }
+
+    /// As [`Watch::next`], in one piece with what has come since, up to a bound: for whoever has as much to do for one
+    /// change as for many.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub async fn next_all(&mut self) -> Result<Batch, WatchError> {
+        let mut all = self.next().await?;
+        for _ in 1..BATCHES_MAX {
+            // An error comes again with the next call.
+            let Some(Ok(batch)) = self.next().now_or_never() else { break };
+            all.append(batch);
+        }
+        Ok(all)
     }
 }

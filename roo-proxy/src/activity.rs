@@ -2,22 +2,20 @@
 //!
 //! Every connection carries an [`Activity`]: which phase it is in and since when nothing happened. Once
 //! a tick a worker sweeps over all of them and tells those whose time is over. A deadline may thus be
-//! met up to a tick late, and a request costs no timer.
+//! met up to a tick late, and a request costs no timer. By the same way they hear of a drain.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::Timeouts;
 
 /// What a connection is doing. Any phase may go over to any other; only [`Activity`] does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Phase {
     /// Somebody else keeps the time: a handshake, a wait for an upstream, a pool.
     Untimed,
@@ -27,52 +25,94 @@ pub(crate) enum Phase {
     Head,
     /// Bodies are moving.
     Exchange,
+    /// A request went out and its response head is due. Only what goes out extends it.
+    Response,
     /// Upgraded.
     Tunnel,
 }
 
-/// One connection's phase and the moment of its last sign of life.
-///
-/// Shared between the tasks of one connection and the sweep, all on one thread; the atomics are there
-/// because hyper asks of an upgradable stream that it may be sent.
+/// One connection's phase and the moment of its last sign of life. Never leaves its worker's thread.
 pub(crate) struct Activity {
-    clock: Clock,
-    phase: AtomicU8,
-    since: AtomicU64,
+    worker: Rc<Shared>,
+    phase: Cell<Phase>,
+    since: Cell<u64>,
+    /// Milliseconds for the response head.
+    response: Cell<u64>,
     /// Exchanges under way.
-    exchanges: AtomicU32,
+    exchanges: Cell<u32>,
     /// Exchanges that wait for an upstream, whose time the response timeout keeps.
-    waits: AtomicU32,
+    waits: Cell<u32>,
     /// Whether every byte is part of a message: so in HTTP/1, not in HTTP/2 with its pings.
-    heads: AtomicBool,
-    expired: Notify,
+    heads: Cell<bool>,
+    expired: Cell<bool>,
+    /// Of the one task that waits for the end of the phase, or for the drain.
+    waker: RefCell<Option<Waker>>,
 }
 
 impl Activity {
     /// Waits until the sweep found the time of the current phase over. Dropping the future loses nothing.
     pub(crate) async fn expired(&self) {
-        self.expired.notified().await;
+        poll_fn(|context| self.poll_expired(context)).await;
+    }
+
+    /// Ready once the sweep found the time of the current phase over. The task is woken for that and for a drain; of
+    /// several tasks the last one that asked.
+    pub(crate) fn poll_expired(&self, context: &Context<'_>) -> Poll<()> {
+        if self.expired.take() {
+            return Poll::Ready(());
+        }
+        self.wake_later(context);
+        Poll::Pending
+    }
+
+    /// Ready once the worker drains. As [`Activity::poll_expired`].
+    pub(crate) fn poll_drain(&self, context: &Context<'_>) -> Poll<()> {
+        if self.is_draining() {
+            return Poll::Ready(());
+        }
+        self.wake_later(context);
+        Poll::Pending
+    }
+
+    /// Whether the worker takes no new requests.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.worker.draining.get()
+    }
+
+    /// Has the task woken for the end of the phase, for a drain, and now and then while an upstream is waited for.
+    pub(crate) fn wake_later(&self, context: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Relaxed) {
-            0 => Phase::Untimed,
-            1 => Phase::Idle,
-            2 => Phase::Head,
-            3 => Phase::Exchange,
-            _ => Phase::Tunnel,
-        }
+        self.phase.get()
     }
 
     /// Goes over to `phase`, from now.
     pub(crate) fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.phase.set(phase);
+        self.expired.set(false);
         self.touch();
+    }
+
+    /// A response head is due within `limit` of the last byte that goes out.
+    pub(crate) fn await_response(&self, limit: Duration) {
+        self.response.set(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        self.enter(Phase::Response);
     }
 
     /// Tells which protocol was agreed on: in HTTP/2 bytes while idle begin no head.
     pub(crate) fn is_multiplexed(&self, is_http2: bool) {
-        self.heads.store(!is_http2, Ordering::Relaxed);
+        self.heads.set(!is_http2);
     }
 
     /// Bytes came in.
@@ -80,8 +120,8 @@ impl Activity {
         match self.phase() {
             Phase::Exchange if self.is_sign_of_life(bytes) => self.touch(),
             Phase::Tunnel => self.touch(),
-            Phase::Idle if self.heads.load(Ordering::Relaxed) => self.enter(Phase::Head),
-            Phase::Exchange | Phase::Idle | Phase::Head | Phase::Untimed => {}
+            Phase::Idle if self.heads.get() => self.enter(Phase::Head),
+            Phase::Exchange | Phase::Idle | Phase::Head | Phase::Response | Phase::Untimed => {}
         }
     }
 
@@ -89,63 +129,68 @@ impl Activity {
     pub(crate) fn wrote(&self, bytes: usize) {
         match self.phase() {
             Phase::Exchange if self.is_sign_of_life(bytes) => self.touch(),
-            Phase::Tunnel => self.touch(),
+            Phase::Tunnel | Phase::Response => self.touch(),
             // The last bytes of a response may still be on their way; in HTTP/2 it may be a ping of ours.
-            Phase::Idle if self.heads.load(Ordering::Relaxed) => self.touch(),
+            Phase::Idle if self.heads.get() => self.touch(),
             Phase::Exchange | Phase::Idle | Phase::Head | Phase::Untimed => {}
         }
     }
 
     /// Pings and their answers would keep a connection for ever whose bodies have stopped moving.
     fn is_sign_of_life(&self, bytes: usize) -> bool {
-        bytes > CONTROL_BYTES_MAX || self.heads.load(Ordering::Relaxed)
+        bytes > CONTROL_BYTES_MAX || self.heads.get()
     }
 
     /// A request head is complete; the exchange lasts until the guard is dropped.
-    pub(crate) fn exchange(self: &Arc<Self>) -> Exchanging {
-        self.exchanges.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn exchange(self: &Rc<Self>) -> Exchanging {
+        self.exchanges.set(self.exchanges.get() + 1);
         self.enter(Phase::Exchange);
         Exchanging(self.clone())
     }
 
     /// Something else bounds the time until the guard is dropped.
-    pub(crate) fn wait(self: &Arc<Self>) -> Waiting {
-        self.waits.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn wait(self: &Rc<Self>) -> Waiting {
+        self.waits.set(self.waits.get() + 1);
         Waiting(self.clone())
     }
 
     fn touch(&self) {
-        self.since.store(self.clock.now(), Ordering::Relaxed);
+        self.since.set(self.worker.now.get());
     }
 
     fn sweep(&self, timeouts: &Timeouts) {
-        if self.waits.load(Ordering::Relaxed) > 0 {
-            return;
+        if self.waits.get() > 0 {
+            // Whoever waits for an upstream looks now and then whether its client is still there.
+            return self.wake();
         }
-        let quiet = self.clock.now().saturating_sub(self.since.load(Ordering::Relaxed));
-        if limit(self.phase(), timeouts).is_some_and(|limit| Duration::from_millis(quiet) >= limit) {
-            self.expired.notify_one();
+        let quiet = self.worker.now.get().saturating_sub(self.since.get());
+        if self.limit(timeouts).is_some_and(|limit| quiet >= limit) {
+            self.expired.set(true);
+            self.wake();
         }
     }
-}
 
-/// How long a connection may stay in a phase without a sign of life.
-fn limit(phase: Phase, timeouts: &Timeouts) -> Option<Duration> {
-    match phase {
-        Phase::Untimed => None,
-        Phase::Idle => Some(timeouts.idle),
-        Phase::Head => Some(timeouts.header),
-        Phase::Exchange => Some(timeouts.body),
-        Phase::Tunnel => Some(timeouts.tunnel),
+    /// How many milliseconds a connection may stay in its phase without a sign of life.
+    fn limit(&self, timeouts: &Timeouts) -> Option<u64> {
+        let limit = match self.phase() {
+            Phase::Untimed => return None,
+            Phase::Response => return Some(self.response.get()),
+            Phase::Idle => timeouts.idle,
+            Phase::Head => timeouts.header,
+            Phase::Exchange => timeouts.body,
+            Phase::Tunnel => timeouts.tunnel,
+        };
+        Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
 /// An exchange under way; the connection is idle again when the last one ends.
-pub(crate) struct Exchanging(Arc<Activity>);
+pub(crate) struct Exchanging(Rc<Activity>);
 
 impl Drop for Exchanging {
     fn drop(&mut self) {
-        let others = self.0.exchanges.fetch_sub(1, Ordering::Relaxed) - 1;
+        let others = self.0.exchanges.get() - 1;
+        self.0.exchanges.set(others);
         if others == 0 && self.0.phase() == Phase::Exchange {
             self.0.enter(Phase::Idle);
         }
@@ -153,64 +198,67 @@ impl Drop for Exchanging {
 }
 
 /// A wait that is bounded elsewhere.
-pub(crate) struct Waiting(Arc<Activity>);
+pub(crate) struct Waiting(Rc<Activity>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.waits.fetch_sub(1, Ordering::Relaxed);
+        self.0.waits.set(self.0.waits.get() - 1);
         self.0.touch();
     }
 }
 
-/// Milliseconds since the sweep began, as of the last tick.
-#[derive(Clone)]
-struct Clock(Arc<AtomicU64>);
-
-impl Clock {
-    fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+/// What all activities of a worker read.
+#[derive(Default)]
+struct Shared {
+    /// Milliseconds since the sweep began, as of the last tick.
+    now: Cell<u64>,
+    draining: Cell<bool>,
 }
 
 /// All activities of one worker.
 pub(crate) struct Sweep {
-    clock: Clock,
+    worker: Rc<Shared>,
     began: Instant,
-    activities: Rc<RefCell<Vec<Weak<Activity>>>>,
+    activities: RefCell<Vec<Weak<Activity>>>,
 }
 
 impl Sweep {
     pub(crate) fn new() -> Sweep {
-        let clock = Clock(Arc::default());
-        Sweep { clock, began: Instant::now(), activities: Rc::default() }
+        Sweep { worker: Rc::default(), began: Instant::now(), activities: RefCell::default() }
     }
 
-    /// A new activity in the untimed phase. `heads` as in HTTP/1.
-    pub(crate) fn activity(&self, heads: bool) -> Arc<Activity> {
-        let activity = Arc::new(Activity {
-            since: AtomicU64::new(self.clock.now()),
-            clock: self.clock.clone(),
-            phase: AtomicU8::new(Phase::Untimed as u8),
-            exchanges: AtomicU32::new(0),
-            waits: AtomicU32::new(0),
-            heads: AtomicBool::new(heads),
-            expired: Notify::new(),
+    /// A new activity in the untimed phase, of a connection that speaks HTTP/1 until told otherwise.
+    pub(crate) fn activity(&self) -> Rc<Activity> {
+        let activity = Rc::new(Activity {
+            worker: self.worker.clone(),
+            phase: Cell::new(Phase::Untimed),
+            since: Cell::new(self.worker.now.get()),
+            response: Cell::new(0),
+            exchanges: Cell::new(0),
+            waits: Cell::new(0),
+            heads: Cell::new(true),
+            expired: Cell::new(false),
+            waker: RefCell::default(),
         });
-        self.activities.borrow_mut().push(Arc::downgrade(&activity));
+        self.activities.borrow_mut().push(Rc::downgrade(&activity));
         activity
     }
 
     /// Moves the clock on, tells whose time is over, forgets who is gone.
     pub(crate) fn tick(&self, timeouts: &Timeouts) {
         let now = Instant::now().duration_since(self.began).as_millis();
-        self.clock.0.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.activities.borrow_mut().retain(|activity| match activity.upgrade() {
-            Some(activity) => {
-                activity.sweep(timeouts);
-                true
-            }
-            None => false,
-        });
+        self.worker.now.set(u64::try_from(now).unwrap_or(u64::MAX));
+        self.each(|activity| activity.sweep(timeouts));
+    }
+
+    /// From now on every connection knows that no new requests are to be taken.
+    pub(crate) fn drain(&self) {
+        self.worker.draining.set(true);
+        self.each(Activity::wake);
+    }
+
+    fn each(&self, act: impl Fn(&Activity)) {
+        self.activities.borrow_mut().retain(|activity| activity.upgrade().inspect(|activity| act(activity)).is_some());
     }
 }
 
@@ -259,7 +307,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_dripping_head_is_not_extended() {
         let bench = Bench::new();
-        let activity = bench.sweep.activity(true);
+        let activity = bench.sweep.activity();
         activity.enter(Phase::Idle);
         activity.read(1);
         for _ in 0..9 {
@@ -274,7 +322,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_moving_body_lives_and_a_stuck_one_ends() {
         let bench = Bench::new();
-        let activity = bench.sweep.activity(true);
+        let activity = bench.sweep.activity();
         let exchange = activity.exchange();
         for _ in 0..10 {
             bench.pass(59).await;
@@ -290,7 +338,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wait_for_the_upstream_is_not_idleness() {
         let bench = Bench::new();
-        let activity = bench.sweep.activity(true);
+        let activity = bench.sweep.activity();
         let _exchange = activity.exchange();
         let wait = activity.wait();
         bench.pass(3_600).await;
@@ -305,7 +353,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pings_do_not_keep_an_idle_connection() {
         let bench = Bench::new();
-        let activity = bench.sweep.activity(false);
+        let activity = bench.sweep.activity();
+        activity.is_multiplexed(true);
         activity.enter(Phase::Idle);
         for _ in 0..59 {
             bench.pass(1).await;
@@ -320,7 +369,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pings_do_not_keep_a_stuck_body() {
         let bench = Bench::new();
-        let activity = bench.sweep.activity(false);
+        let activity = bench.sweep.activity();
+        activity.is_multiplexed(true);
         let _exchange = activity.exchange();
         bench.pass(59).await;
         activity.wrote(CONTROL_BYTES_MAX + 1);
@@ -333,9 +383,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_response_is_due_from_the_last_byte_that_went_out() {
+        let bench = Bench::new();
+        let activity = bench.sweep.activity();
+        activity.await_response(Duration::from_secs(3));
+        bench.pass(2).await;
+        activity.wrote(1);
+        bench.pass(2).await;
+        activity.read(1);
+        assert!(!is_over(&activity));
+        bench.pass(1).await;
+        assert!(is_over(&activity));
+    }
+
+    #[tokio::test]
+    async fn a_drain_wakes_who_waits() {
+        let sweep = Sweep::new();
+        let activity = sweep.activity();
+        let drained = poll_fn(|context| activity.poll_drain(context));
+        let ((), ()) = tokio::join!(drained, async { sweep.drain() });
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_gone_are_forgotten() {
         let bench = Bench::new();
-        drop(bench.sweep.activity(true));
+        drop(bench.sweep.activity());
         bench.pass(1).await;
         assert!(bench.sweep.activities.borrow().is_empty());
     }

@@ -1,10 +1,11 @@
 //! The proxy's own answers: small, in the form that the client accepts, naming nobody.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::failure::Failure;
+use crate::request_id::RequestId;
 
 /// The header that carries [`Failure::reason`].
 pub(crate) const ROO_ERROR: HeaderName = HeaderName::from_static("roo-error");
@@ -19,8 +20,8 @@ pub(crate) enum Form {
 
 impl Form {
     /// The form that `Accept` likes best; text when it is absent or likes all the same (RFC 9110 §12.5.1).
-    pub(crate) fn accepted(accept: Option<&HeaderValue>) -> Form {
-        let text = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    pub(crate) fn accepted(accept: Option<&[u8]>) -> Form {
+        let text = accept.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
         let mut best = (0, Form::Text);
         for (form, quality) in text.split(',').take(RANGES_MAX).filter_map(range) {
             if quality > best.0 {
@@ -56,7 +57,7 @@ fn range(text: &str) -> Option<(Form, u32)> {
 }
 
 /// The answer to a request that failed. `id` is the request's.
-pub(crate) fn failure(failure: Failure, form: Form, id: &HeaderValue, version: Version) -> Response<Bytes> {
+pub(crate) fn failure(failure: Failure, form: Form, id: &RequestId) -> Response<Bytes> {
     let status = failure.status();
     let body = body(form, status, failure.reason(), &failure.to_string(), id);
     let mut response = response(status, form, body);
@@ -65,14 +66,11 @@ pub(crate) fn failure(failure: Failure, form: Form, id: &HeaderValue, version: V
     if let Some(seconds) = failure.retry_after() {
         headers.insert(RETRY_AFTER, seconds.into());
     }
-    if failure.closes() && version < Version::HTTP_2 {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     response
 }
 
 /// A permanent redirect that keeps the method (RFC 9110 §15.4.9).
-pub(crate) fn redirect(location: HeaderValue, form: Form, id: &HeaderValue) -> Response<Bytes> {
+pub(crate) fn redirect(location: HeaderValue, form: Form, id: &RequestId) -> Response<Bytes> {
     let status = StatusCode::PERMANENT_REDIRECT;
     let body = body(form, status, "redirect", "this host is served over https", id);
     let mut response = response(status, form, body);
@@ -92,9 +90,8 @@ fn response(status: StatusCode, form: Form, body: String) -> Response<Bytes> {
 }
 
 /// All texts but the id are our own constants; an id holds only characters that need no escaping in
-/// any of the forms (see `request_id`).
-fn body(form: Form, status: StatusCode, code: &str, message: &str, id: &HeaderValue) -> String {
-    let id = id.to_str().unwrap_or_default();
+/// any of the forms (see [`RequestId`]).
+fn body(form: Form, status: StatusCode, code: &str, message: &str, id: &RequestId) -> String {
     let number = status.as_u16();
     match form {
         Form::Text => format!("{message}\n\nrequest {id}\n"),
@@ -117,7 +114,7 @@ mod tests {
     use super::*;
 
     fn accepted(accept: &str) -> Form {
-        Form::accepted(Some(&accept.parse().unwrap()))
+        Form::accepted(Some(accept.as_bytes()))
     }
 
     #[test]
@@ -134,24 +131,24 @@ mod tests {
 
     #[test]
     fn a_failure_tells_reason_and_id_in_each_form() {
-        let id = HeaderValue::from_static("0123abcd");
+        let id = RequestId::new();
         for form in [Form::Text, Form::Html, Form::Json] {
-            let response = failure(Failure::NoUpstream, form, &id, Version::HTTP_11);
+            let response = failure(Failure::NoUpstream, form, &id);
             assert_eq!(response.status(), 503);
             assert_eq!(response.headers()["roo-error"], "no-upstream");
             assert_eq!(response.headers()["retry-after"], "1");
             let body = std::str::from_utf8(response.body()).unwrap();
-            assert!(body.contains("0123abcd"), "{body}");
+            assert!(body.contains(id.as_str()), "{body}");
             assert!(!body.to_lowercase().contains("roo"), "{body}");
         }
     }
 
     #[test]
     fn json_is_json() {
-        let id = HeaderValue::from_static("0123abcd");
-        let response = failure(Failure::UnknownHost, Form::Json, &id, Version::HTTP_2);
+        let id = RequestId::new();
+        let response = failure(Failure::UnknownHost, Form::Json, &id);
         let value: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         assert_eq!(value["code"], "unknown-host");
-        assert_eq!(value["request_id"], "0123abcd");
+        assert_eq!(value["request_id"], id.as_str());
     }
 }

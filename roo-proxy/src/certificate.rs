@@ -1,6 +1,5 @@
 //! The certificate snapshot: which certificate answers for which name.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,13 +7,14 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::map::Map;
 use crate::name::{HostName, HostPattern};
 
 /// An immutable set of certificates: exact name first, then the wildcard above it, then none.
 #[derive(Clone, Default)]
 pub struct Certificates {
-    exact: HashMap<HostName, Arc<Served>>,
-    wildcard: HashMap<HostName, Arc<Served>>,
+    exact: Map<HostName, Arc<Served>>,
+    wildcard: Map<HostName, Arc<Served>>,
 }
 
 /// One certificate with the names that it was installed for.

@@ -66,7 +66,7 @@ impl Default for Limits {
 }
 
 /// How long each step may take. Nothing limits a whole body or a whole connection: what moves, lives.
-/// All but `handshake`, `connect` and `response` are checked by a sweep and may end up to a second late.
+/// All but `handshake` and `connect` are checked by a sweep and may end up to a second late.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// A TLS handshake, apart from waiting for a certificate. Default 10 s.

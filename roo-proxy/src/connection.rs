@@ -1,40 +1,38 @@
 //! One client connection, from accept to close.
 
 use std::cell::Cell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::HeaderMap;
-use http::Version;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::activity::{Activity, Phase};
-use crate::answer::{self, Form};
 use crate::certificate::Served;
+use crate::codec::Request;
 use crate::failure::Failure;
-use crate::forward::identity;
+use crate::forward::{Outgoing, Peer};
 use crate::metric::Handshake;
 use crate::name::HostName;
 use crate::origin::Scheme;
+use crate::request_id::RequestId;
 use crate::stream::Stream;
+use crate::target::{RecentHost, Target};
 use crate::worker::Worker;
 use crate::{http1, http2, tls};
 
 /// What all requests of a connection share.
 pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) peer: IpAddr,
-    /// Whether the peer's forwarding fields are believed.
-    pub(crate) trusted: bool,
-    pub(crate) scheme: Scheme,
+    pub(crate) peer: Peer,
+    /// The host asked for last.
+    pub(crate) recent: RecentHost,
     pub(crate) tls: Option<ClientTls>,
-    pub(crate) activity: Arc<Activity>,
+    pub(crate) activity: Rc<Activity>,
     /// Whether a request has come in.
     pub(crate) asked: Cell<bool>,
     _open: Open,
@@ -57,16 +55,16 @@ pub(crate) async fn serve(worker: Rc<Worker>, open: Open, socket: TcpStream, pee
 }
 
 async fn serve_plain(worker: Rc<Worker>, open: Open, socket: TcpStream, peer: SocketAddr) {
-    let activity = worker.sweep.activity(true);
+    let activity = worker.sweep.activity();
     // The first byte is due as soon as a whole head: who connects here has something to say.
     activity.enter(Phase::Head);
     let stream = Stream::new(socket, activity.clone());
-    http1::serve(stream, Client::new(worker, open, peer, activity, None)).await;
+    apart(|| http1::serve(stream, Client::new(worker, open, peer, activity, None))).await;
 }
 
 async fn serve_tls(worker: Rc<Worker>, open: Open, socket: TcpStream, peer: SocketAddr) {
-    let activity = worker.sweep.activity(true);
-    let accepted = tls::accept(&worker, Stream::new(socket, activity.clone())).await;
+    let activity = worker.sweep.activity();
+    let accepted = apart(|| tls::accept(&worker, Stream::new(socket, activity.clone()))).await;
     worker.measures.handshake(accepted.as_ref().err().copied().unwrap_or(Handshake::Done));
     let Ok(tls::Accepted { stream, name, served, is_http2 }) = accepted else {
         return;
@@ -75,10 +73,16 @@ async fn serve_tls(worker: Rc<Worker>, open: Open, socket: TcpStream, peer: Sock
     activity.enter(Phase::Idle);
     let client = Client::new(worker, open, peer, activity, Some(ClientTls { name, served }));
     if is_http2 {
-        http2::serve(stream, client).await;
+        apart(|| http2::serve(stream, client)).await;
     } else {
-        http1::serve(stream, client).await;
+        apart(|| http1::serve(stream, client)).await;
     }
+}
+
+/// A part of a connection's task in memory of its own: a connection that waits has only what it waits with. Made by a
+/// call, since what is made in place takes its room in the task for ever.
+pub(crate) fn apart<F: Future>(part: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(part())
 }
 
 impl Client {
@@ -86,7 +90,7 @@ impl Client {
         worker: Rc<Worker>,
         open: Open,
         peer: SocketAddr,
-        activity: Arc<Activity>,
+        activity: Rc<Activity>,
         tls: Option<ClientTls>,
     ) -> Rc<Client> {
         // A dual-stack socket shows IPv4 peers as mapped addresses.
@@ -94,9 +98,8 @@ impl Client {
         let trusted = worker.shared.config.trusted_proxies.iter().any(|net| net.contains(&peer));
         Rc::new(Client {
             worker,
-            peer,
-            trusted,
-            scheme: open.scheme,
+            peer: Peer::new(peer, trusted, open.scheme),
+            recent: RecentHost::default(),
             tls,
             activity,
             asked: Cell::new(false),
@@ -106,53 +109,17 @@ impl Client {
 }
 
 impl Client {
-    /// Whether this is to be the connection's last request.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.worker.stop.drain.is_cancelled()
+    /// A request of this client on its way to an upstream.
+    pub(crate) fn outgoing<'a>(
+        &'a self,
+        request: &'a Request<'a>,
+        target: &'a Target<'a>,
+        id: &'a RequestId,
+        upgrade: Option<&'a [u8]>,
+    ) -> Outgoing<'a> {
+        Outgoing { request, target, id, peer: &self.peer, upgrade }
     }
 }
-
-/// A connection of either protocol that can be asked to end after the exchanges under way.
-pub(crate) trait Graceful: Future {
-    fn finish(self: Pin<&mut Self>);
-}
-
-/// How long an idle connection may take to say goodbye.
-const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
-
-/// Drives a connection until it ends, the worker drains, or its time is over.
-pub(crate) async fn drive<C: Graceful>(client: &Client, mut connection: Pin<&mut C>) {
-    let drain = client.worker.stop.drain.cancelled();
-    tokio::select! {
-        // What ended it is the client's affair.
-        _ = connection.as_mut() => return,
-        () = client.activity.expired() => {
-            if client.activity.phase() == Phase::Idle {
-                connection.as_mut().finish();
-                let _ = tokio::time::timeout(GOODBYE_WITHIN, connection).await;
-            }
-            return;
-        }
-        () = drain => {}
-    }
-    tokio::select! {
-        _ = finish(client, connection) => {}
-        () = client.activity.expired() => {}
-    }
-}
-
-/// Ends a connection in a drain. One that is new gets a moment to bring the request it was made for:
-/// its client could not know.
-async fn finish<C: Graceful>(client: &Client, mut connection: Pin<&mut C>) {
-    if !client.asked.get() && tokio::time::timeout(FIRST_REQUEST_WITHIN, connection.as_mut()).await.is_ok() {
-        return;
-    }
-    connection.as_mut().finish();
-    // What ended it is the client's affair.
-    let _ = connection.await;
-}
-
-const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 
 /// A connection counted as open until dropped.
 pub(crate) struct Open {
@@ -180,10 +147,9 @@ impl Drop for Open {
 
 /// Tells a plain client that there are too many, within a moment.
 pub(crate) async fn turn_away(mut socket: TcpStream) {
-    let id = identity::request_id(&HeaderMap::new(), false);
-    let answer = answer::failure(Failure::TooManyConnections, Form::Text, &id, Version::HTTP_11);
+    let answer = http1::turned_away(Failure::TooManyConnections);
     let telling = async {
-        socket.write_all(&written(&answer, &id)).await?;
+        socket.write_all(&answer).await?;
         socket.shutdown().await?;
         // A socket closed with unread bytes is reset, and the client may never see the answer.
         tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
@@ -193,19 +159,3 @@ pub(crate) async fn turn_away(mut socket: TcpStream) {
 }
 
 const TURN_AWAY_WITHIN: Duration = Duration::from_secs(1);
-
-fn written(answer: &http::Response<Bytes>, id: &http::HeaderValue) -> Vec<u8> {
-    let mut bytes = format!("HTTP/1.1 {}\r\n", answer.status()).into_bytes();
-    let mut field = |name: &[u8], value: &[u8]| {
-        bytes.extend_from_slice(&[name, b": ", value, b"\r\n"].concat());
-    };
-    for (name, value) in answer.headers() {
-        field(name.as_str().as_bytes(), value.as_bytes());
-    }
-    field(identity::X_REQUEST_ID.as_str().as_bytes(), id.as_bytes());
-    field(b"content-length", answer.body().len().to_string().as_bytes());
-    field(b"connection", b"close");
-    bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(answer.body());
-    bytes
-}

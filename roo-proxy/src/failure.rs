@@ -2,6 +2,8 @@
 
 use http::StatusCode;
 
+use crate::codec::{Malformed, RequestFault};
+
 /// Why the proxy answers itself. The reason is public (`Roo-Error`); nothing else of it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failure {
@@ -26,8 +28,8 @@ pub(crate) enum Failure {
     /// The name is not one that the connection's certificate speaks for (RFC 9110 §15.5.20).
     #[error("this connection is not for that host")]
     Misdirected,
-    /// The client stopped sending its body.
-    #[error("the request body did not arrive in time")]
+    /// The client stopped sending its request.
+    #[error("the request did not arrive in time")]
     RequestTimeout,
     /// The route has no destination, or its services have no instance.
     #[error("the service has no instance right now")]
@@ -50,6 +52,21 @@ pub(crate) enum Failure {
     /// The connection limit is reached.
     #[error("too many connections")]
     TooManyConnections,
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Failure {
+        Failure::BadRequest { why: malformed.0 }
+    }
+}
+
+impl From<RequestFault> for Failure {
+    fn from(fault: RequestFault) -> Failure {
+        match fault {
+            RequestFault::Malformed(malformed) => malformed.into(),
+            RequestFault::TooLarge => Failure::HeaderTooLarge,
+        }
+    }
 }
 
 impl Failure {

@@ -42,6 +42,7 @@ mod tls;
 mod http1;
 mod http2;
 
+mod codec;
 mod exchange;
 mod target;
 
@@ -52,8 +53,11 @@ mod upstream;
 // What every step may need.
 mod activity;
 mod answer;
+mod buffer;
 mod failure;
+mod map;
 mod metric;
+mod request_id;
 
 pub use certificate::{CertificateError, Certificates, certified_key};
 pub use config::{Config, Limits, Timeouts};

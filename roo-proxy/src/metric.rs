@@ -2,13 +2,14 @@
 //! methods, protocol versions, status codes.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Version};
+use http::Version;
 use metrics::{Counter, Gauge, Histogram, Unit};
 
+use crate::map::Map;
 use crate::origin::Scheme;
 use crate::table::Entry;
 
@@ -49,7 +50,7 @@ impl RouteMeasures {
 /// The handles of one worker: a request finds its counter by a small key, without a lock and without
 /// building labels.
 pub(crate) struct Measures {
-    requests: RefCell<HashMap<RequestKey, Counter>>,
+    requests: RefCell<Map<RequestKey, Counter>>,
     unrouted_duration: Histogram,
     open: [Gauge; 2],
     handshakes: [Counter; 5],
@@ -132,43 +133,52 @@ fn requests_counter(exchange: &Exchange<'_>) -> Counter {
         REQUESTS,
         "route" => route,
         "code" => exchange.status.to_string(),
-        "method" => exchange.method.0,
-        "proto" => exchange.protocol.0
+        "method" => exchange.method.name(),
+        "proto" => exchange.protocol.name()
     )
 }
 
 /// A method by its name if it is a usual one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct MethodLabel(&'static str);
+pub(crate) struct MethodLabel(u8);
 
 impl MethodLabel {
-    pub(crate) fn of(method: &Method) -> MethodLabel {
-        MethodLabel(match *method {
-            Method::GET => "GET",
-            Method::HEAD => "HEAD",
-            Method::POST => "POST",
-            Method::PUT => "PUT",
-            Method::DELETE => "DELETE",
-            Method::PATCH => "PATCH",
-            Method::OPTIONS => "OPTIONS",
-            Method::CONNECT => "CONNECT",
-            Method::TRACE => "TRACE",
-            _ => "OTHER",
-        })
+    const NAMES: [&'static str; 10] =
+        ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "OTHER"];
+
+    pub(crate) fn of(method: &str) -> MethodLabel {
+        let usual = MethodLabel::NAMES.iter().position(|usual| *usual == method);
+        MethodLabel(usual.unwrap_or(MethodLabel::NAMES.len() - 1) as u8)
+    }
+
+    fn name(self) -> &'static str {
+        MethodLabel::NAMES[usize::from(self.0)]
     }
 }
 
 /// The client's protocol version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ProtocolLabel(&'static str);
+pub(crate) enum ProtocolLabel {
+    Http10,
+    Http11,
+    Http2,
+}
 
 impl ProtocolLabel {
     pub(crate) fn of(version: Version) -> ProtocolLabel {
-        ProtocolLabel(match version {
-            Version::HTTP_10 => "1.0",
-            Version::HTTP_2 => "2",
-            _ => "1.1",
-        })
+        match version {
+            Version::HTTP_10 => ProtocolLabel::Http10,
+            Version::HTTP_2 => ProtocolLabel::Http2,
+            _ => ProtocolLabel::Http11,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            ProtocolLabel::Http10 => "1.0",
+            ProtocolLabel::Http11 => "1.1",
+            ProtocolLabel::Http2 => "2",
+        }
     }
 }
 

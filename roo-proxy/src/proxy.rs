@@ -13,8 +13,9 @@ use crate::config::Config;
 use crate::control::{Control, Shared};
 use crate::event::{self, Events};
 use crate::listener::Listeners;
+use crate::tls::Configs;
 use crate::worker::Seed;
-use crate::{metric, thread, tls};
+use crate::{metric, thread};
 
 /// A running proxy. Dropping it cuts every connection; [`Proxy::shutdown`] drains them.
 pub struct Proxy {
@@ -46,7 +47,8 @@ impl Proxy {
         let (sender, events) = event::channel();
         let https_port = config.https_port.unwrap_or(listeners.https().port());
         let shared = Arc::new(Shared::new(config, https_port, listeners.workers(), sender));
-        let tls = tls::server_config(shared.certificates.clone()).map_err(|source| StartError::Tls { source })?;
+        let tls = Configs::new(shared.certificates.clone()).map_err(|source| StartError::Tls { source })?;
+        let tls = Arc::new(tls);
         // Dropped on an early return, it stops the threads that were started.
         let mut proxy = Proxy { shared: shared.clone(), stop: Stop::default(), workers: Vec::new() };
         let names = thread::start_names(shared.config.resolver, proxy.stop.cut.clone())?;

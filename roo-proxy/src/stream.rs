@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,11 +13,11 @@ use crate::activity::Activity;
 /// A TCP stream, client's or upstream's, below TLS if there is any.
 pub(crate) struct Stream {
     socket: TcpStream,
-    activity: Arc<Activity>,
+    activity: Rc<Activity>,
 }
 
 impl Stream {
-    pub(crate) fn new(socket: TcpStream, activity: Arc<Activity>) -> Stream {
+    pub(crate) fn new(socket: TcpStream, activity: Rc<Activity>) -> Stream {
         Stream { socket, activity }
     }
 

@@ -1,10 +1,11 @@
 //! The route snapshot: from host, port and scheme to a route, by hash alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::map::Map;
 use crate::metric::RouteMeasures;
 use crate::name::{HostName, HostPattern};
 use crate::origin::{Origin, Scheme};
@@ -14,8 +15,8 @@ use crate::upstream::Upstreams;
 /// An immutable set of routes. Swapped in whole by [`Control::set_routes`](crate::Control::set_routes).
 #[derive(Clone)]
 pub struct RouteTable {
-    exact: HashMap<HostName, HostRoutes>,
-    wildcard: HashMap<HostName, HostRoutes>,
+    exact: Map<HostName, HostRoutes>,
+    wildcard: Map<HostName, HostRoutes>,
     len: usize,
     /// Tells one table from another; never reused.
     generation: u64,
@@ -74,8 +75,8 @@ impl RouteTable {
     pub fn new(routes: impl IntoIterator<Item = (Origin, Route)>) -> RouteTable {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
         let mut table = RouteTable {
-            exact: HashMap::new(),
-            wildcard: HashMap::new(),
+            exact: Map::default(),
+            wildcard: Map::default(),
             len: 0,
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
         };
@@ -175,7 +176,7 @@ impl fmt::Debug for RouteTable {
     }
 }
 
-fn renew_hosts(hosts: &mut HashMap<HostName, HostRoutes>, previous: &HashMap<HostName, HostRoutes>) {
+fn renew_hosts(hosts: &mut Map<HostName, HostRoutes>, previous: &Map<HostName, HostRoutes>) {
     for (name, routes) in hosts {
         if let Some(previous) = previous.get(name) {
             routes.http.renew(&previous.http);

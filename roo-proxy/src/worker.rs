@@ -1,24 +1,29 @@
 //! A worker: one thread, one event loop, its own sockets and pool.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
 use crate::activity::{self, Sweep};
+use crate::buffer::Buffers;
 use crate::connection::{self, Open};
 use crate::control::Shared;
+use crate::event::Event;
+use crate::failure::Failure;
 use crate::listener::Pair;
 use crate::metric::Measures;
 use crate::origin::Scheme;
 use crate::proxy::Stop;
+use crate::table::Entry;
+use crate::tls::Configs;
 use crate::upstream::names::{NameCache, Names};
 use crate::upstream::pick::Avoided;
 use crate::upstream::pool::Pool;
@@ -27,10 +32,13 @@ use crate::upstream::pool::Pool;
 pub(crate) struct Worker {
     index: usize,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) tls: Arc<Configs>,
     pub(crate) stop: Stop,
     pub(crate) sweep: Sweep,
-    pub(crate) pool: Rc<Pool>,
+    pub(crate) pool: Pool,
+    pub(crate) buffers: Buffers,
+    /// The time as responses tell it, as of the last tick.
+    pub(crate) date: RefCell<String>,
     pub(crate) avoided: Avoided,
     pub(crate) names: NameCache,
     pub(crate) measures: Measures,
@@ -44,7 +52,7 @@ pub(crate) struct Worker {
 pub(crate) struct Seed {
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) tls: Arc<Configs>,
     pub(crate) stop: Stop,
     pub(crate) names: Arc<Names>,
 }
@@ -52,13 +60,15 @@ pub(crate) struct Seed {
 impl Worker {
     pub(crate) fn new(seed: Seed) -> Rc<Worker> {
         let Seed { index, shared, tls, stop, names } = seed;
-        let pool = Rc::new(Pool::new(shared.config.limits.idle_upstream_connections));
+        let pool = Pool::new(shared.config.limits.idle_upstream_connections);
         Rc::new(Worker {
             index,
             tls,
             stop,
             sweep: Sweep::new(),
             pool,
+            buffers: Buffers::default(),
+            date: RefCell::new(date()),
             avoided: Avoided::default(),
             names: NameCache::new(names),
             measures: Measures::new(),
@@ -66,6 +76,17 @@ impl Worker {
             tracker: TaskTracker::new(),
             shared,
         })
+    }
+
+    /// Tells the proxy's owner of a failure if a destination is to blame.
+    pub(crate) fn tell(&self, entry: &Entry, destination: &Arc<str>, failure: Failure) {
+        if failure.is_upstream() {
+            self.shared.events.tell(Event::UpstreamFailed {
+                origin: entry.origin.clone(),
+                destination: destination.clone(),
+                reason: failure.reason(),
+            });
+        }
     }
 
     /// The count of requests under way on this worker.
@@ -79,7 +100,11 @@ pub(crate) async fn run(worker: Rc<Worker>, sockets: (TcpListener, TcpListener))
     let (http, https) = sockets;
     let sweeping = tokio::task::spawn_local(sweep(worker.clone()));
     let serving = async {
-        tokio::join!(accept(&worker, http, Scheme::Http), accept(&worker, https, Scheme::Https));
+        let draining = async {
+            worker.stop.drain.cancelled().await;
+            worker.sweep.drain();
+        };
+        tokio::join!(accept(&worker, http, Scheme::Http), accept(&worker, https, Scheme::Https), draining);
         worker.tracker.close();
         worker.tracker.wait().await;
     };
@@ -151,6 +176,11 @@ fn turn_away(worker: &Rc<Worker>, socket: TcpStream) {
 /// Connections being told at the same time, per worker, that there are too many.
 const TURNED_AWAY_MAX: usize = 64;
 
+/// Now, as `Date` has it (RFC 9110 §5.6.7).
+fn date() -> String {
+    httpdate::fmt_http_date(SystemTime::now())
+}
+
 /// The worker's one clock: deadlines, stale pool entries, handles of former routes.
 async fn sweep(worker: Rc<Worker>) {
     let timeouts = &worker.shared.config.timeouts;
@@ -160,6 +190,7 @@ async fn sweep(worker: Rc<Worker>) {
     loop {
         ticks.tick().await;
         worker.sweep.tick(timeouts);
+        worker.date.replace(date());
         worker.pool.sweep(timeouts.idle_upstream);
         worker.avoided.sweep(Instant::now());
         worker.names.sweep();

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use tokio::process::Command;
 
 use crate::program;
-use crate::proxy::{Case, Front, HOST, LOAD_CORE};
+use crate::proxy::{Case, Front, HOST, LARGE_PATH, LOAD_CORE};
 
 /// Requests that are under way at any time.
 const IN_FLIGHT: usize = 32;
@@ -23,7 +23,7 @@ pub struct Answers {
 /// How the load of a case is made.
 pub fn describe(case: Case) -> String {
     match case {
-        Case::Plain | Case::Tls => format!("wrk, {IN_FLIGHT} connections"),
+        Case::Plain | Case::Tls | Case::Handshake | Case::Large => format!("wrk, {IN_FLIGHT} connections"),
         Case::H2 => format!("h2load, {H2_CONNECTIONS} connections of {} streams", IN_FLIGHT / H2_CONNECTIONS),
     }
 }
@@ -34,8 +34,12 @@ pub async fn run(case: Case, front: &Front, duration: Duration) -> Result<Answer
     command.arg("-c").arg(LOAD_CORE.to_string());
     let seconds = duration.as_secs().max(1);
     match case {
-        Case::Plain | Case::Tls => {
+        Case::Plain | Case::Tls | Case::Handshake | Case::Large => {
             command.arg(program::path("wrk")).arg("-t1").arg(format!("-c{IN_FLIGHT}")).arg(format!("-d{seconds}s"));
+            if case == Case::Handshake {
+                // wrk keeps no sessions, so that each connection is a full handshake.
+                command.arg("-H").arg("Connection: close");
+            }
         }
         Case::H2 => {
             let (connections, streams) = (H2_CONNECTIONS, IN_FLIGHT / H2_CONNECTIONS);
@@ -45,13 +49,14 @@ pub async fn run(case: Case, front: &Front, duration: Duration) -> Result<Answer
     }
     command.arg(match case {
         Case::Plain => format!("http://{HOST}:{}/", front.http.port()),
-        Case::Tls | Case::H2 => format!("https://{HOST}:{}/", front.https.port()),
+        Case::Tls | Case::H2 | Case::Handshake => format!("https://{HOST}:{}/", front.https.port()),
+        Case::Large => format!("https://{HOST}:{}{LARGE_PATH}", front.https.port()),
     });
     let output = tokio::time::timeout(duration + Duration::from_secs(30), command.kill_on_drop(true).output());
     let output = output.await.context("the load generator does not end")?.context("the load generator")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let counted = match case {
-        Case::Plain | Case::Tls => wrk(&text),
+        Case::Plain | Case::Tls | Case::Handshake | Case::Large => wrk(&text),
         Case::H2 => h2load(&text),
     };
     counted.filter(|answers| answers.count > 0.0 && output.status.success()).with_context(|| {

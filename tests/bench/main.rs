@@ -1,9 +1,9 @@
-//! Roo beside its peers, measured in one run: `cargo bench -p roo-tests --bench peers -- [proxy|store|cluster|scale]
-//! [--rounds N] [--quick]`, or all of it by `make bench`.
+//! Roo beside its peers, measured in one run: `cargo bench -p roo-tests --bench peers -- [PART]... [--rounds N]
+//! [--quick]`, or all of it by `make bench`.
 //!
-//! The proxy part compares CPU time per request with nginx and HAProxy, the store part writes and reads with etcd; the
-//! cluster part tells how long a route and the loss of a leader take, and the scale part what many keys, watchers and
-//! learners cost.
+//! The proxy part compares CPU time per request with nginx and HAProxy, instructions counts those of a request, the store part writes and reads with etcd; the
+//! cluster part tells how long a route and the loss of a leader take; keys, watchers and learners, together scale, what
+//! many of these cost.
 //! Everything runs on loopback, rounds of the programs alternate, and what is printed is a section for
 //! BENCHMARKS.md. `ROO_BIN` names the binary; without it the release build of this workspace is used.
 
@@ -14,6 +14,7 @@ mod cpu;
 mod disk;
 mod etcd;
 mod haproxy;
+mod instructions;
 mod keys;
 mod learners;
 mod load;
@@ -46,7 +47,7 @@ async fn main() -> ExitCode {
         Ok(options) => options,
         Err(mistake) => return usage(&mistake),
     };
-    if let Err(missing) = program::check(&options) {
+    if let Err(missing) = options.check() {
         return usage(&missing);
     }
     // Whichever ends first, the other is dropped, and with it every child process.
@@ -80,21 +81,16 @@ async fn run(options: &Options) -> Result<String> {
     for part in Part::ALL.into_iter().filter(|part| options.wants(*part)) {
         let section = match part {
             Part::Proxy => proxy::run(options).await,
+            Part::Instructions => instructions::run().await,
             Part::Store => store::run(options).await,
             Part::Cluster => cluster::run(options).await,
-            Part::Scale => scale(options).await,
+            Part::Keys => keys::run(options).await,
+            Part::Watchers => watchers::run(options).await,
+            Part::Learners => learners::run(options).await,
         };
         report += &section.with_context(|| format!("the part `{}`", part.name()))?;
     }
     Ok(report)
-}
-
-/// What much of something costs.
-async fn scale(options: &Options) -> Result<String> {
-    let keys = keys::run(options).await.context("many keys")?;
-    let watchers = watchers::run(options).await.context("many watchers")?;
-    let learners = learners::run(options).await.context("many learners")?;
-    Ok([keys, watchers, learners].concat())
 }
 
 /// Waits for a signal that asks to end.

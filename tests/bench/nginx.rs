@@ -6,7 +6,7 @@ use anyhow::Result;
 use tokio::process::Command;
 
 use crate::certificate::Certificate;
-use crate::proxy::{BODY, Front};
+use crate::proxy::{BODY, Front, LARGE_BYTES, LARGE_PATH};
 use crate::server::Server;
 use crate::support::context::Context;
 use crate::support::process::Process;
@@ -21,7 +21,17 @@ pub struct Service {
 impl Service {
     pub fn start(context: &Context) -> Result<Self> {
         let [address] = ports::free()?;
-        let config = format!("server {{ listen {address}; location / {{ return 200 '{BODY}'; }} }}");
+        let large = context.path("large");
+        std::fs::create_dir(&large)?;
+        std::fs::write(large.join(LARGE_PATH.trim_start_matches('/')), vec![b'x'; LARGE_BYTES])?;
+        let config = format!(
+            "server {{
+               listen {address};
+               location / {{ return 200 '{BODY}'; }}
+               location {LARGE_PATH} {{ root {}; }}
+             }}",
+            large.display()
+        );
         Ok(Self { address, server: spawn(context, "service", &config)? })
     }
 }

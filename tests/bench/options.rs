@@ -2,24 +2,43 @@
 
 use std::time::Duration;
 
+use crate::program;
+
 /// A part of the benchmark, by its name on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Proxy,
+    Instructions,
     Store,
     Cluster,
-    Scale,
+    Keys,
+    Watchers,
+    Learners,
 }
 
 impl Part {
-    pub const ALL: [Self; 4] = [Self::Proxy, Self::Store, Self::Cluster, Self::Scale];
+    pub const ALL: [Self; 7] =
+        [Self::Proxy, Self::Instructions, Self::Store, Self::Cluster, Self::Keys, Self::Watchers, Self::Learners];
+    /// What much of something costs.
+    const SCALE: [Self; 3] = [Self::Keys, Self::Watchers, Self::Learners];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",
+            Self::Instructions => "instructions",
             Self::Store => "store",
             Self::Cluster => "cluster",
-            Self::Scale => "scale",
+            Self::Keys => "keys",
+            Self::Watchers => "watchers",
+            Self::Learners => "learners",
+        }
+    }
+
+    /// The parts that a word on the command line stands for; none if it is unknown.
+    fn named(word: &str) -> Vec<Self> {
+        match word {
+            "scale" => Self::SCALE.to_vec(),
+            _ => Self::ALL.into_iter().filter(|part| part.name() == word).collect(),
         }
     }
 }
@@ -33,8 +52,8 @@ pub struct Options {
     pub quick: bool,
 }
 
-const USAGE: &str =
-    "usage: cargo bench -p roo-tests --bench peers -- [proxy|store|cluster|scale] [--rounds N] [--quick]";
+const USAGE: &str = "usage: cargo bench -p roo-tests --bench peers -- [PART]... [--rounds N] [--quick]\n\
+                     parts: proxy, instructions, store, cluster, keys, watchers, learners; scale is the last three";
 
 impl Options {
     /// Parses arguments; the error tells what is wrong and the usage.
@@ -50,10 +69,10 @@ impl Options {
                     let count = arguments.next().and_then(|text| text.parse().ok()).filter(|count| *count > 0);
                     rounds = Some(count.ok_or_else(|| format!("--rounds needs a number from 1\n{USAGE}"))?);
                 }
-                other => {
-                    let part = Part::ALL.into_iter().find(|part| part.name() == other);
-                    parts.push(part.ok_or_else(|| format!("unknown argument `{other}`\n{USAGE}"))?);
-                }
+                other => match Part::named(other) {
+                    none if none.is_empty() => return Err(format!("unknown argument `{other}`\n{USAGE}")),
+                    named => parts.extend(named),
+                },
             }
         }
         if parts.is_empty() {
@@ -65,6 +84,25 @@ impl Options {
     /// Whether a part is to be run.
     pub fn wants(&self, part: Part) -> bool {
         self.parts.contains(&part)
+    }
+
+    /// Checks that this machine can run it; the error tells what to do.
+    pub fn check(&self) -> Result<(), String> {
+        let mut programs = Vec::new();
+        if self.wants(Part::Proxy) {
+            programs.extend(["nginx", "haproxy", "wrk", "h2load", "taskset"]);
+        }
+        if self.wants(Part::Instructions) {
+            programs.extend(["nginx", "h2load", "valgrind", "callgrind_control"]);
+        }
+        if self.wants(Part::Store) || self.wants(Part::Keys) {
+            programs.extend(["etcd", "findmnt"]);
+        }
+        program::check(&programs)?;
+        if self.wants(Part::Proxy) && std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+            return Err("the part `proxy` needs two cores: one for the proxy, one for the load".to_owned());
+        }
+        Ok(())
     }
 
     /// How long each program is loaded in one round.

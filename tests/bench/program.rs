@@ -3,23 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::options::{Options, Part};
-
 /// What installs everything a run needs, on Debian.
-const INSTALL: &str = "apt-get install nginx-light haproxy etcd-server wrk nghttp2-client";
+const INSTALL: &str = "apt-get install nginx-light haproxy etcd-server wrk nghttp2-client valgrind";
 
-/// Checks that the programs for `options` are there; the error tells how to get them.
-pub fn check(options: &Options) -> Result<(), String> {
-    let proxy = ["nginx", "haproxy", "wrk", "h2load", "taskset"].iter().filter(|_| options.wants(Part::Proxy));
-    let store = ["etcd", "findmnt"].iter().filter(|_| options.wants(Part::Store) || options.wants(Part::Scale));
-    let missing: Vec<&str> = proxy.chain(store).copied().filter(|name| find(name).is_none()).collect();
-    if !missing.is_empty() {
-        return Err(format!("missing: {}. Run: {INSTALL}", missing.join(", ")));
-    }
-    if options.wants(Part::Proxy) && std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-        return Err("the part `proxy` needs two cores: one for the proxy, one for the load".to_owned());
-    }
-    Ok(())
+/// Checks that the programs are there; the error tells how to get them.
+pub fn check(names: &[&str]) -> Result<(), String> {
+    let missing: Vec<&str> = names.iter().copied().filter(|name| find(name).is_none()).collect();
+    if missing.is_empty() { Ok(()) } else { Err(format!("missing: {}. Run: {INSTALL}", missing.join(", "))) }
 }
 
 /// Where a program is. Servers are in directories that are not on everybody's path.

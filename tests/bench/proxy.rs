@@ -26,6 +26,9 @@ pub const HOST: &str = "localhost";
 /// The answer of the service, 100 bytes.
 pub const BODY: &str =
     "A short answer of just one hundred bytes, such as the services behind a proxy often give to clients.";
+/// The answer at [`LARGE_PATH`].
+pub const LARGE_BYTES: usize = 1 << 20;
+pub const LARGE_PATH: &str = "/large";
 /// The core of the load generator and of the service. The proxies have core 0.
 pub const LOAD_CORE: usize = 1;
 const PROXY_CORE: usize = 0;
@@ -47,16 +50,22 @@ pub enum Case {
     Plain,
     Tls,
     H2,
+    /// A connection for each request, none of them resumed.
+    Handshake,
+    /// Answers of [`LARGE_BYTES`].
+    Large,
 }
 
 impl Case {
-    const ALL: [Self; 3] = [Self::Plain, Self::Tls, Self::H2];
+    const ALL: [Self; 5] = [Self::Plain, Self::Tls, Self::H2, Self::Handshake, Self::Large];
 
     fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain HTTP/1.1",
             Self::Tls => "HTTP/1.1 over TLS",
             Self::H2 => "HTTP/2 over TLS",
+            Self::Handshake => "full TLS 1.3 handshakes, a request each",
+            Self::Large => "1 MiB each, HTTP/1.1 over TLS",
         }
     }
 }

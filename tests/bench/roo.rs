@@ -13,7 +13,12 @@ use crate::support::wait::until;
 
 /// One node with one proxy thread in front of `service`, its route set by the API, its certificate from its own CA.
 pub async fn start(context: &Context, service: SocketAddr) -> Result<Front> {
-    let node = Start::new(context, "roo").spawn().await?;
+    start_by(Start::new(context, "roo"), service).await
+}
+
+/// As [`start`], in a way of its own.
+pub async fn start_by(start: Start, service: SocketAddr) -> Result<Front> {
+    let node = start.spawn().await?;
     node.ready().await?;
     for scheme in ["http", "https"] {
         node.route(&format!("{HOST}:{scheme}"), &format!("http://{service}")).await?;

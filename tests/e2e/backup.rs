@@ -102,6 +102,57 @@ async fn a_backup_under_writes_is_restored_into_a_new_cluster() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_restore_goes_on_when_the_leader_is_killed_and_is_asked_for_again_when_the_asked_node_is() -> Result<()> {
+    const ENTRIES: usize = 500;
+    let context = Context::new();
+    let old = Start::new(&context, "old").secret()?.spawn().await?;
+    old.ready().await?;
+    // What can't be compressed comes in many parts.
+    for n in 0..ENTRIES {
+        let value: Vec<u8> = std::iter::repeat_with(|| fastrand::alphanumeric() as u8).take(20_000).collect();
+        old.api.put(&format!("many/{n:04}"), value).await?;
+    }
+    let file = context.path("store.backup").to_string_lossy().into_owned();
+    let taken = roo(&old.api, &["backup", &file]).await?;
+    ensure!(taken.status.success(), "{}", text(&taken));
+    let first = old.api.value("many/0000").await?;
+
+    for leader_dies in [true, false] {
+        let context = Context::new();
+        let mut cluster = Cluster::start(&context, 3, &[]).await?;
+        let leader = cluster.leader().await?;
+        let (asked, other) = ((leader + 1) % 3, (leader + 2) % 3);
+        let before = cluster.nodes[other].api.status().await?["applied"].as_u64();
+        let restoring = tokio::spawn({
+            let (api, file) = (cluster.nodes[asked].api.clone(), file.clone());
+            async move { roo(&api, &["restore", &file]).await }
+        });
+        until("some parts have come", async || {
+            let applied = cluster.nodes[other].api.status().await?["applied"].as_u64();
+            ensure!(applied > before.map(|before| before + 3), "{applied:?} after {before:?}");
+            Ok(())
+        })
+        .await?;
+        let victim = if leader_dies { leader } else { asked };
+        cluster.nodes[victim].process.kill().await?;
+        let restored = restoring.await??;
+        if leader_dies {
+            ensure!(restored.status.success(), "{}", text(&restored));
+        } else if !restored.status.success() {
+            let again = roo(&cluster.nodes[other].api, &["restore", &file]).await?;
+            ensure!(again.status.success() || text(&again).contains("holds nothing"), "{}", text(&again));
+        }
+        cluster.nodes[victim] = cluster.starts[victim].spawn().await?;
+        cluster.formed().await?;
+        for node in &cluster.nodes {
+            ensure!(node.api.value("many/0000").await? == first);
+            ensure!(node.api.value(&format!("many/{:04}", ENTRIES - 1)).await?.is_some());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn values_sealed_with_another_secret_are_named_and_can_be_left_out() -> Result<()> {
     let context = Context::new();
     let old = Start::new(&context, "old").secret()?.spawn().await?;

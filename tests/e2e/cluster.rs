@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use crate::support::cluster::{Cluster, Node, Start, formed, free_addresses, tail};
 use crate::support::context::Context;
-use crate::support::dns::{Dns, v4};
 use crate::support::wait::until;
 use crate::support::{Result, bail, ensure};
 use anyhow::Context as _;
@@ -39,29 +38,6 @@ async fn one_after_the_other_in_any_order() -> Result<()> {
         every_node_reads_what_any_node_writes(&nodes).await?;
     }
     Ok(())
-}
-
-#[tokio::test]
-async fn found_by_dns() -> Result<()> {
-    let context = Context::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let addresses: Vec<std::net::SocketAddr> =
-        (1..=3).map(|k| std::net::SocketAddr::from(([127, 0, 0, k], port))).collect();
-    let dns = Dns::start(v4(&addresses)).await?;
-    let mut nodes = Vec::new();
-    for (k, address) in addresses.iter().enumerate() {
-        let start = Start::new(&context, &format!("node-{k}")).raft(*address).secret()?.args([
-            "--dns",
-            "tasks.roo_roo.",
-            "--resolver",
-            &dns.address.to_string(),
-            "--start-delay",
-            "500ms",
-        ]);
-        nodes.push(start.spawn().await?);
-    }
-    formed(&nodes).await?;
-    every_node_reads_what_any_node_writes(&nodes).await
 }
 
 #[tokio::test]
@@ -175,7 +151,7 @@ async fn without_a_secret_no_cluster_is_formed() -> Result<()> {
     Ok(())
 }
 
-async fn every_node_reads_what_any_node_writes(nodes: &[Node]) -> Result<()> {
+pub async fn every_node_reads_what_any_node_writes(nodes: &[Node]) -> Result<()> {
     for (k, writer) in nodes.iter().enumerate() {
         writer.api.put(&format!("from/{k}"), k.to_string()).await?;
         for reader in nodes {

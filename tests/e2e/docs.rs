@@ -14,9 +14,8 @@
 //! In `text`, `…` stands for anything within a line, or alone for any number of lines.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context as _;
 use tokio::process::Command;
@@ -25,6 +24,7 @@ use crate::support::api::Api;
 use crate::support::cluster::tail;
 use crate::support::context::{Context, roo_bin};
 use crate::support::pebble::Pebble;
+use crate::support::ports::free_port_at;
 use crate::support::process::Process;
 use crate::support::wait::{PATIENCE, until};
 use crate::support::{Result, bail, ensure};
@@ -259,18 +259,9 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// A port that is free on 127.0.0.1 to 127.0.0.3, where the pages have their three nodes. It is below those that the
-/// system hands out by itself, since it is bound only later; tests side by side get different ones.
+/// A port that is free on 127.0.0.1 to 127.0.0.3, where the pages have their three nodes.
 fn free_port() -> Result<u16> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    for _ in 0..1000 {
-        let turn = std::process::id().wrapping_mul(101).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(20_000 + turn % 12_000)?;
-        if (1..=3).all(|k| std::net::TcpListener::bind((Ipv4Addr::new(127, 0, 0, k), port)).is_ok()) {
-            return Ok(port);
-        }
-    }
-    bail!("no port is free on three addresses")
+    free_port_at(&[1, 2, 3].map(|k| IpAddr::from([127, 0, 0, k])))
 }
 
 /// Ports as in `host:1234`; those below 1024 belong to services that nobody connects to here.
@@ -467,6 +458,7 @@ fn every_setting_is_documented_with_its_names_and_default() -> Result<()> {
     let flag = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
     let rows: BTreeMap<String, Vec<String>> = rows.into_iter().map(|(name, cells)| (flag(&name), cells)).collect();
     let mut flags = BTreeSet::new();
+    let stack = read("roo-docker-compose.yml")?;
     for setting in table.split("setting(\"").skip(1) {
         let name = setting.split('"').next().unwrap_or_default();
         let cells = rows.get(&format!("--{name}")).with_context(|| format!("--{name} is missing"))?;
@@ -482,6 +474,8 @@ fn every_setting_is_documented_with_its_names_and_default() -> Result<()> {
         if let Ok(default) = between(setting, "[default: ", "]") {
             ensure!(cells[2].starts_with(default), "--{name}: the default is {default}, not {}", cells[2]);
         }
+        let env = key.to_uppercase();
+        ensure!(stack.contains(&format!("ROO_{env}: \"${{ROO_{env}")), "the stack file does not pass ROO_{env} on");
         for part in due {
             ensure!(cells[..2].iter().any(|cell| cell.contains(&part)), "--{name}: no {part} in {cells:?}");
         }

@@ -1,6 +1,7 @@
 //! A cluster of processes mends itself: votes move, the dead leave, the returned join, and a wreck is rescued.
 
 use std::net::SocketAddr;
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::Method;
 use serde_json::Value;
@@ -19,17 +20,46 @@ const DEAD_AFTER: [&str; 2] = ["--dead-after", "6s"];
 async fn a_dead_voter_is_removed_after_the_grace_and_joins_again_when_it_is_back() -> Result<()> {
     let context = Context::new();
     let mut cluster = Cluster::start(&context, 3, &DEAD_AFTER).await?;
+    let spare = late(&context, &cluster, "spare", &DEAD_AFTER).await?;
+    members(&cluster.nodes[0], &[("voter", 3), ("learner", 1)]).await?;
     let gone = (cluster.leader().await? + 1) % 3;
     let id = cluster.nodes[gone].id().await?;
     cluster.nodes[gone].process.kill().await?;
-    let (one, other) = ((gone + 1) % 3, (gone + 2) % 3);
-    members(&cluster.nodes[one], &[("voter", 2), ("learner", 0)]).await?;
-    cluster.nodes[other].api.put("while-away", "x").await?;
+    members(&spare, &[("voter", 3), ("learner", 0)]).await?;
+    cluster.nodes[(gone + 1) % 3].api.put("while-away", "x").await?;
 
     cluster.nodes[gone] = cluster.starts[gone].spawn().await?;
-    cluster.formed().await?;
+    members(&spare, &[("voter", 3), ("learner", 1)]).await?;
+    cluster.nodes[gone].ready().await?;
     ensure!(cluster.nodes[gone].id().await? == id, "it has another identity");
     ensure!(cluster.nodes[gone].api.value("while-away").await?.as_deref() == Some("x"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_third_voter_keeps_its_place_when_it_is_dead_and_helps_when_another_is_lost() -> Result<()> {
+    let context = Context::new();
+    let mut cluster = Cluster::start(&context, 3, &DEAD_AFTER).await?;
+    let first = (cluster.leader().await? + 1) % 3;
+    let (second, left) = ((first + 1) % 3, (first + 2) % 3);
+    let id = cluster.nodes[first].id().await?;
+    cluster.nodes[first].process.kill().await?;
+    until("it is silent for much longer than the grace", async || {
+        let rows = cluster.nodes[left].nodes().await?;
+        let row = rows.iter().find(|row| row["id"] == id.as_str()).context("it is no member any more")?;
+        let heard = UNIX_EPOCH + Duration::from_millis(row["last_heard"].as_u64().context("it was never heard")?);
+        ensure!(heard.elapsed()? > Duration::from_secs(15), "{row}");
+        Ok(())
+    })
+    .await?;
+    members(&cluster.nodes[left], &[("voter", 3), ("learner", 0)]).await?;
+    cluster.nodes[left].api.put("with-two", "x").await?;
+
+    cluster.nodes[second].process.kill().await?;
+    cluster.nodes[first] = cluster.starts[first].spawn().await?;
+    let back = &cluster.nodes[first].api;
+    until("two of the three write", async || back.put("with-the-other-two", "x").await).await?;
+    ensure!(back.value("with-two").await?.as_deref() == Some("x"));
     Ok(())
 }
 

@@ -16,6 +16,11 @@ pub(crate) fn stability_needed(by_name: bool, size: usize, start_delay: Duration
     if by_name && size <= 1 { start_delay.saturating_mul(ALONE_START_DELAYS) } else { start_delay }
 }
 
+/// How many nodes there are meant to be, where a list or a name shows so many and somebody said how many to expect.
+pub(crate) fn size_meant(shown: usize, expected: usize) -> usize {
+    shown.max(expected).max(1)
+}
+
 /// A node that answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -28,7 +33,7 @@ pub(crate) struct Seen {
 pub(crate) struct Survey {
     /// The other nodes that answered.
     pub(crate) seen: BTreeMap<NodeId, Seen>,
-    /// How many nodes there are meant to be, this one included. Too high is safe, too low is not.
+    /// How many nodes there are meant to be, this one included: see [`size_meant`]. Too high is safe, too low is not.
     pub(crate) size: usize,
     /// Who the others are has stayed the same for as long as [`stability_needed`] says.
     pub(crate) settled: bool,
@@ -223,6 +228,23 @@ mod tests {
         assert_eq!(stability_needed(true, 2, delay), delay);
         assert_eq!(stability_needed(false, 1, delay), delay);
         assert_eq!(stability_needed(true, 1, Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn with_an_expectation_a_minority_founds_nothing_whatever_it_is_shown() {
+        let me = NodeId(5);
+        assert_eq!([(0, 0), (1, 0), (1, 3), (5, 3)].map(|(shown, expected)| size_meant(shown, expected)), [1, 1, 3, 5]);
+        for standing in [Standing::Pristine, FOUNDING] {
+            assert!(matches!(decide(me, &standing, &survey(size_meant(1, 3), &[])), Decision::Wait(_)));
+        }
+        let Decision::Wait(what) = decide(me, &Standing::Pristine, &survey(size_meant(2, 5), &[(6, FREE)])) else {
+            panic!("it does not wait");
+        };
+        assert_eq!(what, "more nodes: 2 of 5 answer, 3 are needed to found a cluster");
+        assert_eq!(decide(me, &Standing::Pristine, &survey(size_meant(1, 3), &[(6, FREE)])), Decision::BeginFounding);
+        // Whoever meets a cluster joins it all the same.
+        let there = survey(size_meant(1, 5), &[(7, StandingForm::Member { cluster: X })]);
+        assert!(matches!(decide(me, &Standing::Pristine, &there), Decision::Join { .. }));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
-use super::decide::{Decision, Seen, Survey, decide, stability_needed};
+use super::decide::{Decision, Seen, Survey, decide, size_meant, stability_needed};
 use super::targets::Targets;
 use crate::config::Peers;
 use crate::encounter::Rival;
@@ -40,6 +40,8 @@ pub(crate) struct Former {
     node: Arc<Node>,
     targets: Targets,
     by_name: bool,
+    /// The least number of nodes that there are meant to be.
+    expect: usize,
     start_delay: Duration,
     is_negligible: fn(&str) -> bool,
     /// What the leader said of this node's membership.
@@ -49,14 +51,20 @@ pub(crate) struct Former {
 }
 
 impl Former {
-    pub(crate) fn new(node: Arc<Node>, peers: Peers, start_delay: Duration, is_negligible: fn(&str) -> bool) -> Self {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        peers: Peers,
+        expect: usize,
+        start_delay: Duration,
+        is_negligible: fn(&str) -> bool,
+    ) -> Self {
         // Whoever is alone has nobody to wait for.
         let start_delay = if peers == Peers::Alone { Duration::ZERO } else { start_delay };
         let by_name = matches!(peers, Peers::Dns { .. });
         // Only a name can hide nodes from each other.
         node.settled.store(!by_name, Ordering::Relaxed);
         let (targets, words) = (Targets::new(peers), Words::default());
-        Self { node, targets, by_name, start_delay, is_negligible, words, is_new: false }
+        Self { node, targets, by_name, expect, start_delay, is_negligible, words, is_new: false }
     }
 
     /// Runs until the node stops.
@@ -129,8 +137,9 @@ impl Former {
 
     async fn survey(&mut self, targets: &[String], standing: &Standing) -> Survey {
         let mut targets: BTreeSet<String> = targets.iter().cloned().collect();
-        if self.by_name {
-            // A name may hide this node's peers from it, but not it from them: whoever greets it is counted.
+        if self.by_name || self.expect > 0 {
+            // A name may hide this node's peers from it, but not it from them: whoever greets it is counted. So it is with
+            // a list that need not hold all who are expected.
             targets.extend(self.node.book.reachable());
         }
         targets.retain(|target| !self.targets.is_own(target, &self.node.own_address));
@@ -153,7 +162,7 @@ impl Former {
                 size -= usize::from(target);
             }
         }
-        let size = size.max(1);
+        let size = size_meant(size, self.expect);
         Survey {
             seen,
             size,

@@ -9,6 +9,8 @@
 //!   moved. Whoever finds a cluster joins it.
 //! - A node that a name showed nobody but itself for long may be wrong. When it then meets a cluster under that name and
 //!   its own one holds nothing that anybody would miss, it gives its own one up and joins.
+//! - Where a name may show too few for longer than anybody waits, a person can say how many to expect: then the majority
+//!   is one of these at least.
 //! - What a node does next is decided by [`decide`] from what it saw; the rest of this folder looks and acts.
 
 mod decide;

@@ -12,6 +12,10 @@ use crate::id::NodeId;
 /// A voter that was silent for this long gives its vote to a learner, if there is one that has caught up.
 const REPLACE_AFTER: Duration = Duration::from_secs(30);
 
+/// Fewer voters than these are never left behind by a removal that nobody asked for. Of three of which one is dead any two
+/// can write, also the returned one and either of the others; of the two that would be left only both.
+const VOTERS_LEFT_MIN: usize = 3;
+
 /// How long silence is borne.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grace {
@@ -62,9 +66,10 @@ fn replacement(facts: &Facts, grace: Grace) -> Option<Step> {
     facts.is_quorate(&after).then_some(Step::Replace { gone, by, keep: true })
 }
 
-/// A member that is dead leaves, if those that vote without it can commit.
+/// A member that is dead leaves, if enough vote without it, and those can commit.
 fn removal(facts: &Facts, grace: Grace) -> Option<Step> {
-    let node = silent(facts, |member| grace.is_dead(member))?;
+    let can_spare_voter = facts.voters().len() > VOTERS_LEFT_MIN;
+    let node = silent(facts, |member| grace.is_dead(member) && (can_spare_voter || !member.voter))?;
     let mut after = facts.voters();
     after.remove(&node);
     facts.is_quorate(&after).then_some(Step::Remove { node })

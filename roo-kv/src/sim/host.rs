@@ -137,6 +137,7 @@ impl Host {
             own_address: OwnAddress::new(Some(self.address.clone()), listener),
             peers,
             start_delay: START_DELAY,
+            expect: 0,
             raft: raft_config(),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),

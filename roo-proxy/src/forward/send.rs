@@ -1,222 +1,358 @@
 //! Getting a response head: connections tried in order, repeated only where nothing can happen twice.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use http::{Method, Request, Response, Uri};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
+use bytes::Buf;
 use tokio::time::Instant;
 
-use super::body::{Progress, RequestBody};
-use super::identity::X_ORIGIN_HOST;
+use super::outgoing::Outgoing;
+use super::upload::{Downstream, Upload, UploadFault};
 use crate::activity::Phase;
-use crate::connection::Client;
-use crate::event::Event;
+use crate::buffer::{BUFFER_BYTES, Buffers};
+use crate::codec::{Framing, HeadEnd, Malformed, Response};
 use crate::failure::Failure;
 use crate::table::Entry;
 use crate::upstream::Upstream;
 use crate::upstream::connect::{self, ConnectError};
+use crate::upstream::connection::Connection;
 use crate::upstream::pick::{self, Candidate};
-use crate::upstream::pool::{Connection, Lease};
+use crate::worker::Worker;
 
-type Outgoing = Request<RequestBody>;
+/// An upstream's response head, at the front of the connection's input, and what is left of the request.
+pub(crate) struct Answered {
+    pub(crate) connection: Connection,
+    pub(crate) upload: Upload,
+    /// The length of the head.
+    pub(crate) head: usize,
+    /// Who answered, as events name it.
+    pub(crate) destination: Arc<str>,
+}
 
-/// Sends the request until an upstream has answered, or there is nothing more that is safe to try.
+/// A final response head, and what it says of the connection.
+pub(crate) struct Final<'a> {
+    pub(crate) response: Response<'a>,
+    pub(crate) framing: Framing,
+    /// Whether the upstream would take another request behind the body.
+    pub(crate) reusable: bool,
+}
+
+impl Answered {
+    /// The head of the response, which was to `HEAD` or not.
+    ///
+    /// # Errors
+    ///
+    /// If it is not valid, its body has no one end, or it is one that another should follow.
+    pub(crate) fn read(&self, to_head: bool) -> Result<Final<'_>, Failure> {
+        let read = || {
+            let response = Response::parse(&self.connection.input[..self.head])?;
+            if response.is_interim() {
+                return Err(Malformed("the final response has the status of an interim one"));
+            }
+            let (fields, is_http10) = (&response.fields, response.is_http10);
+            let framing = Framing::of_response(fields, is_http10, response.status, to_head)?;
+            let reusable = fields.keeps(is_http10) && framing != Framing::UntilClose;
+            Ok(Final { response, framing, reusable })
+        };
+        read().map_err(|what| {
+            tracing::debug!(destination = %self.destination, %what, "an upstream's response was not valid");
+            Failure::Reset
+        })
+    }
+}
+
+/// Why there is no response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// The client is to be told.
+    Failed(Failure),
+    /// The client has hung up.
+    Gone,
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Unanswered {
+        Unanswered::Failed(failure)
+    }
+}
+
+/// Sends the request until an upstream has answered, or there is nothing more that is safe to try. Dropping the future
+/// closes the upstream connection.
 ///
 /// # Errors
 ///
 /// The last failure; the proxy's owner is told if an upstream is to blame.
-pub(crate) async fn send(
-    client: &Rc<Client>,
+pub(crate) async fn send<D: Downstream>(
+    worker: &Rc<Worker>,
+    outgoing: &Outgoing<'_>,
     entry: &Entry,
-    request: Outgoing,
-    path: &PathAndQuery,
-) -> Result<(Response<Incoming>, Lease), Failure> {
-    // Until the head is there, the timeouts below are the client's as well.
-    let _waiting = client.activity.wait();
-    let mut sending = Sending::new(client, entry);
-    let candidates = match pick::candidates(&client.worker, &entry.upstreams, sending.connect_by).await {
-        Ok(candidates) => candidates,
-        Err(failure) => {
-            sending.tell(entry.upstreams.list.first().map(AsRef::as_ref), failure);
-            return Err(failure);
-        }
-    };
-    let mut request = request;
+    client: &mut D,
+) -> Result<Answered, Unanswered> {
+    let mut sending = Sending::new(worker, outgoing, entry);
+    let candidates = attended(client, pick::candidates(worker, &entry.upstreams, || sending.connect_by())).await?;
+    let candidates = candidates.inspect_err(|failure| {
+        sending.tell(entry.upstreams.list.first().map(AsRef::as_ref), *failure);
+    })?;
     let mut last = Failure::NoUpstream;
     for (index, candidate) in candidates.iter().enumerate() {
         if index > 0 {
-            if !candidate.is_current(&client.worker) {
+            if !candidate.is_current(worker) {
                 continue;
             }
             entry.measures().retries.increment(1);
         }
-        aim(&mut request, &candidate.upstream, path)?;
-        match sending.attempt(candidate, candidates.len() - index, request).await {
-            Ok((response, connection)) => {
-                return Ok((response, Lease::new(connection, client.worker.pool.clone())));
-            }
-            Err(Missed::Unsent { request: unsent, failure }) => {
+        match sending.attempt(candidate, candidates.len() - index, client).await {
+            Ok(answered) => return Ok(answered),
+            Err(Missed::Unsent(failure)) => {
                 sending.tell(Some(&candidate.upstream), failure);
-                request = *unsent;
                 last = failure;
             }
-            Err(Missed::Over { failure }) => {
+            Err(Missed::Over(failure)) => {
                 sending.tell(Some(&candidate.upstream), failure);
-                return Err(failure);
+                return Err(failure.into());
             }
+            Err(Missed::Gone) => return Err(Unanswered::Gone),
         }
     }
-    Err(last)
+    Err(last.into())
+}
+
+/// Runs a future unless the client hangs up.
+async fn attended<D: Downstream, F: Future>(client: &mut D, future: F) -> Result<F::Output, Unanswered> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => client.poll_gone(context).map(|()| Err(Unanswered::Gone)),
+    })
+    .await
 }
 
 /// Why an attempt gave no response.
 enum Missed {
     /// Nothing was written, or what was written may be repeated: another attempt is safe.
-    Unsent { request: Box<Outgoing>, failure: Failure },
+    Unsent(Failure),
     /// It may have been seen: no other attempt.
-    Over { failure: Failure },
+    Over(Failure),
+    Gone,
 }
 
 struct Sending<'a> {
-    client: &'a Rc<Client>,
+    outgoing: &'a Outgoing<'a>,
+    worker: &'a Rc<Worker>,
     entry: &'a Entry,
-    /// The end of all tries to connect together.
-    connect_by: Instant,
+    /// For all tries to connect together.
+    connect_timeout: Duration,
+    /// Its end, once it has begun.
+    connect_by: Option<Instant>,
     response_timeout: Duration,
     /// A request that was written and lost is repeated once.
     may_repeat: bool,
 }
 
 impl<'a> Sending<'a> {
-    fn new(client: &'a Rc<Client>, entry: &'a Entry) -> Sending<'a> {
-        let timeouts = &client.worker.shared.config.timeouts;
+    fn new(worker: &'a Rc<Worker>, outgoing: &'a Outgoing<'a>, entry: &'a Entry) -> Sending<'a> {
+        let timeouts = &worker.shared.config.timeouts;
         let route = &entry.route;
+        let request = outgoing.request;
         Sending {
-            client,
+            outgoing,
+            worker,
             entry,
-            connect_by: Instant::now() + route.connect_timeout.unwrap_or(timeouts.connect),
+            connect_timeout: route.connect_timeout.unwrap_or(timeouts.connect),
+            connect_by: None,
             response_timeout: route.response_timeout.unwrap_or(timeouts.response),
-            may_repeat: true,
+            may_repeat: request.is_idempotent() && request.framing.is_empty(),
         }
     }
 
     /// One address: its pooled connections first, then a new one. `left` counts the addresses that
     /// may still be tried, this one included.
-    async fn attempt(
+    async fn attempt<D: Downstream>(
         &mut self,
         candidate: &Candidate,
         left: usize,
-        request: Outgoing,
-    ) -> Result<(Response<Incoming>, Connection), Missed> {
-        let worker = &self.client.worker;
+        client: &mut D,
+    ) -> Result<Answered, Missed> {
         let key = connect::key(&candidate.upstream, candidate.address);
-        let mut request = request;
-        while let Some(connection) = worker.pool.take(&key) {
-            match self.exchange(connection, request, true).await {
+        while let Some(connection) = self.worker.pool.take(&key) {
+            match self.exchange(connection, candidate, client, true).await {
                 // A stale connection says nothing about the address.
-                Err(Missed::Unsent { request: unsent, .. }) => {
-                    self.entry.measures().retries.increment(1);
-                    request = *unsent;
-                }
+                Err(Missed::Unsent(_)) => self.entry.measures().retries.increment(1),
                 done => return done,
             }
         }
-        let deadline = share(Instant::now(), self.connect_by, left);
-        match connect::connect(worker, &candidate.upstream, candidate.address, deadline).await {
-            Ok(connection) => self.exchange(connection, request, false).await,
-            Err(fault) => Err(self.not_connected(candidate, request, &fault)),
+        let deadline = share(Instant::now(), self.connect_by(), left);
+        let connecting = connect::connect(self.worker, &candidate.upstream, candidate.address, deadline);
+        match attended(client, connecting).await {
+            Ok(Ok(connection)) => self.exchange(connection, candidate, client, false).await,
+            Ok(Err(fault)) => Err(self.not_connected(candidate, &fault)),
+            Err(_) => Err(Missed::Gone),
         }
     }
 
-    fn not_connected(&self, candidate: &Candidate, request: Outgoing, fault: &ConnectError) -> Missed {
+    fn connect_by(&mut self) -> Instant {
+        *self.connect_by.get_or_insert_with(|| Instant::now() + self.connect_timeout)
+    }
+
+    fn not_connected(&self, candidate: &Candidate, fault: &ConnectError) -> Missed {
         tracing::debug!(
             route = %self.entry.origin, destination = %candidate.upstream.url, address = %candidate.address,
             %fault, "upstream connection failed"
         );
-        self.client.worker.avoided.add(candidate.address, Instant::now());
+        self.worker.avoided.add(candidate.address, Instant::now());
         // Whatever the fault: nothing of the request was sent.
-        Missed::Unsent { request: Box::new(request), failure: fault.failure() }
+        Missed::Unsent(fault.failure())
     }
 
     /// One request on one connection.
-    async fn exchange(
+    async fn exchange<D: Downstream>(
         &mut self,
-        mut connection: Connection,
-        request: Outgoing,
+        connection: Connection,
+        candidate: &Candidate,
+        client: &mut D,
         reused: bool,
-    ) -> Result<(Response<Incoming>, Connection), Missed> {
-        let copy = (reused && self.may_repeat).then(|| repeatable(&request)).flatten();
-        let progress = request.body().progress();
+    ) -> Result<Answered, Missed> {
+        let mut head = self.worker.buffers.take();
+        self.outgoing.write(&mut head, &candidate.upstream);
         let began = Instant::now();
-        progress.begin(began);
-        let sent = connection.sender.try_send_request(request);
-        match head(sent, &progress, self.response_timeout).await {
-            Head::Response(response) => {
+        connection.activity.await_response(self.response_timeout);
+        let mut attempt = Attempt {
+            buffers: &self.worker.buffers,
+            connection,
+            upload: Upload::new(head, !self.outgoing.request.framing.is_empty()),
+            end: HeadEnd::default(),
+            interims: 0,
+            is_new: true,
+        };
+        match poll_fn(|context| attempt.poll(context, client)).await {
+            Ok(head) => {
                 self.entry.measures().upstream_duration.record(began.elapsed().as_secs_f64());
+                let Attempt { connection, mut upload, .. } = attempt;
                 connection.activity.enter(Phase::Exchange);
-                Ok((response, connection))
-            }
-            Head::Late if progress.is_starved() => Err(Missed::Over { failure: Failure::RequestTimeout }),
-            Head::Late => Err(Missed::Over { failure: Failure::Timeout }),
-            Head::Lost(mut fault) => Err(match (fault.take_message(), copy) {
-                (Some(unsent), _) => Missed::Unsent { request: Box::new(unsent), failure: Failure::Reset },
-                (None, Some(copy)) if is_disconnect(fault.error()) => {
-                    self.may_repeat = false;
-                    Missed::Unsent { request: Box::new(copy), failure: Failure::Reset }
+                if upload.is_over() {
+                    self.worker.buffers.give(upload.take_buffer());
                 }
-                (None, _) => Missed::Over { failure: blame(fault.error()) },
-            }),
+                let destination = candidate.upstream.url.clone();
+                Ok(Answered { connection, upload, head, destination })
+            }
+            Err(lost) => Err(self.missed(lost, &attempt, reused)),
+        }
+    }
+
+    fn missed(&mut self, lost: Lost, attempt: &Attempt<'_>, reused: bool) -> Missed {
+        match lost {
+            Lost::Client(failure) => Missed::Over(failure),
+            Lost::Gone => Missed::Gone,
+            Lost::Late if attempt.upload.starved => Missed::Over(Failure::RequestTimeout),
+            Lost::Late => Missed::Over(Failure::Timeout),
+            Lost::Malformed(what) => {
+                tracing::debug!(route = %self.entry.origin, %what, "an upstream's response was not valid");
+                Missed::Over(Failure::Reset)
+            }
+            Lost::Closed if !attempt.upload.written && !attempt.upload.taken => Missed::Unsent(Failure::Reset),
+            Lost::Closed if reused && attempt.connection.input.is_empty() && std::mem::take(&mut self.may_repeat) => {
+                Missed::Unsent(Failure::Reset)
+            }
+            Lost::Closed => Missed::Over(Failure::Reset),
         }
     }
 
     fn tell(&self, upstream: Option<&Upstream>, failure: Failure) {
-        if let Some(upstream) = upstream
-            && failure.is_upstream()
-        {
-            self.client.worker.shared.events.tell(Event::UpstreamFailed {
-                origin: self.entry.origin.clone(),
-                destination: upstream.url.clone(),
-                reason: failure.reason(),
-            });
+        if let Some(upstream) = upstream {
+            self.worker.tell(self.entry, &upstream.url, failure);
         }
     }
 }
 
-enum Head {
-    Response(Response<Incoming>),
-    Lost(TrySendError<Outgoing>),
-    Late,
+/// A request under way on a connection, until its response head is there.
+struct Attempt<'a> {
+    buffers: &'a Buffers,
+    connection: Connection,
+    upload: Upload,
+    end: HeadEnd,
+    interims: usize,
+    is_new: bool,
 }
 
-/// Waits for the response head: `timeout` from the last byte of the request that passed, so that an
-/// upload takes as long as it takes.
-async fn head<F>(sent: F, progress: &Progress, timeout: Duration) -> Head
-where
-    F: Future<Output = Result<Response<Incoming>, TrySendError<Outgoing>>>,
-{
-    let mut sent = pin!(sent);
-    let mut late = pin!(tokio::time::sleep_until(progress.at() + timeout));
-    loop {
-        tokio::select! {
-            biased;
-            result = &mut sent => return match result {
-                Ok(response) => Head::Response(response),
-                Err(fault) => Head::Lost(fault),
-            },
-            () = &mut late => {
-                let due = progress.at() + timeout;
-                if due <= Instant::now() {
-                    return Head::Late;
-                }
-                late.as_mut().reset(due);
+/// Why no response head came.
+enum Lost {
+    Client(Failure),
+    Gone,
+    Late,
+    Malformed(Malformed),
+    Closed,
+}
+
+/// Bytes of a response head.
+const HEAD_BYTES_MAX: usize = 128 * 1024;
+
+/// Interim responses to one request.
+const INTERIMS_MAX: usize = 16;
+
+impl Attempt<'_> {
+    /// Sends and reads until the final head is complete: its length.
+    fn poll<D: Downstream>(&mut self, context: &mut Context<'_>, client: &mut D) -> Poll<Result<usize, Lost>> {
+        match self.upload.poll(context, client, &mut self.connection.stream) {
+            Poll::Ready(Err(UploadFault::Client(failure))) => return Poll::Ready(Err(Lost::Client(failure))),
+            // It may have answered before it closed.
+            Poll::Ready(Err(UploadFault::Upstream)) => self.upload.refuse(),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        loop {
+            match self.head(client) {
+                Ok(Some(length)) => return Poll::Ready(Ok(length)),
+                Ok(None) => {}
+                Err(malformed) => return Poll::Ready(Err(Lost::Malformed(malformed))),
+            }
+            match self.connection.poll_read(self.buffers, context, BUFFER_BYTES / 4) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Lost::Closed)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => break,
             }
         }
+        if self.connection.activity.poll_expired(context).is_ready() {
+            return Poll::Ready(Err(Lost::Late));
+        }
+        // Most answers come before anybody looks whether their client is still there: that is done once a tick.
+        if std::mem::take(&mut self.is_new) && self.interims == 0 {
+            return Poll::Pending;
+        }
+        client.poll_gone(context).map(|()| Err(Lost::Gone))
     }
+
+    /// The length of the final head, if it is complete. Interim ones are passed on.
+    fn head<D: Downstream>(&mut self, client: &mut D) -> Result<Option<usize>, Malformed> {
+        let input = &mut self.connection.input;
+        while let Some(length) = self.end.find(input)? {
+            if !seems_interim(input) {
+                return Ok(Some(length));
+            }
+            let response = Response::parse(&input[..length])?;
+            if !response.is_interim() {
+                return Ok(Some(length));
+            }
+            client.interim(&response);
+            input.advance(length);
+            self.end = HeadEnd::default();
+            self.interims += 1;
+            if self.interims > INTERIMS_MAX {
+                return Err(Malformed("there are too many interim responses"));
+            }
+        }
+        if input.len() > HEAD_BYTES_MAX {
+            return Err(Malformed("the response head is too large"));
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a status line may be of an interim response.
+fn seems_interim(input: &[u8]) -> bool {
+    input.get(9) == Some(&b'1')
 }
 
 /// When a try to connect ends: an even part of the time that is left, so that an address that says
@@ -224,48 +360,6 @@ where
 fn share(now: Instant, connect_by: Instant, left: usize) -> Instant {
     let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
     now + connect_by.saturating_duration_since(now) / left
-}
-
-/// Sets what depends on the destination.
-fn aim(request: &mut Outgoing, upstream: &Upstream, path: &PathAndQuery) -> Result<(), Failure> {
-    let prefix = upstream.destination.path.as_str();
-    let path = if prefix.is_empty() || path.as_str() == "*" {
-        path.clone()
-    } else {
-        let joined = format!("{prefix}{path}");
-        joined.parse().map_err(|_| Failure::BadRequest { why: "the request target is too long" })?
-    };
-    *request.uri_mut() = Uri::from(path);
-    request.headers_mut().insert(X_ORIGIN_HOST, upstream.origin_host.clone());
-    Ok(())
-}
-
-/// A copy of the request if sending it twice does no more than sending it once (RFC 9110 §9.2.2).
-fn repeatable(request: &Outgoing) -> Option<Outgoing> {
-    let method = request.method();
-    let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
-    if !idempotent.contains(method) || !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::empty());
-    copy.method_mut().clone_from(method);
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    Some(copy)
-}
-
-/// Whether the upstream closed the connection before it said anything.
-fn is_disconnect(fault: &hyper::Error) -> bool {
-    fault.is_incomplete_message() || fault.is_closed() || fault.is_canceled() || io_fault(fault)
-}
-
-fn io_fault(fault: &hyper::Error) -> bool {
-    std::error::Error::source(fault).is_some_and(|source| source.is::<std::io::Error>())
-}
-
-/// Whose fault a lost exchange is: the client's if its body broke off, the upstream's otherwise.
-fn blame(fault: &hyper::Error) -> Failure {
-    if fault.is_user() { Failure::BadRequest { why: "the request body broke off" } } else { Failure::Reset }
 }
 
 #[cfg(test)]

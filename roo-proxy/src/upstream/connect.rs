@@ -3,21 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::Upstream;
-use super::pool::{Connection, Key};
+use super::connection::{Connection, UpstreamStream};
+use super::pool::Key;
 use super::tls::Profile;
-use crate::activity::{Activity, Phase};
 use crate::failure::Failure;
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -51,7 +48,7 @@ pub(crate) fn key(upstream: &Upstream, address: SocketAddr) -> Key {
     Key { address, profile: upstream.tls.as_ref().map_or(0, |profile| profile.id) }
 }
 
-/// Connects, TLS included, and starts the task that drives the connection.
+/// Connects, TLS included.
 pub(crate) async fn connect(
     worker: &Rc<Worker>,
     upstream: &Upstream,
@@ -68,16 +65,13 @@ pub(crate) async fn connect(
 async fn open(worker: &Rc<Worker>, upstream: &Upstream, address: SocketAddr) -> Result<Connection, ConnectError> {
     let socket = TcpStream::connect(address).await.map_err(ConnectError::Refused)?;
     tune(&socket).map_err(ConnectError::Refused)?;
-    let activity = worker.sweep.activity(true);
+    let activity = worker.sweep.activity();
     let stream = Stream::new(socket, activity.clone());
-    let key = key(upstream, address);
-    match &upstream.tls {
-        None => start(stream, activity, key).await,
-        Some(profile) => {
-            let stream = handshake(profile, stream).await?;
-            start(stream, activity, key).await
-        }
-    }
+    let stream = match &upstream.tls {
+        None => UpstreamStream::Plain(stream),
+        Some(profile) => UpstreamStream::Tls(Box::new(handshake(profile, stream).await?)),
+    };
+    Ok(Connection { stream, input: BytesMut::new(), activity, key: key(upstream, address) })
 }
 
 fn tune(socket: &TcpStream) -> io::Result<()> {
@@ -94,23 +88,4 @@ async fn handshake(profile: &Profile, stream: Stream) -> Result<tokio_rustls::cl
         .connect(client.name.clone(), stream)
         .await
         .map_err(|fault| ConnectError::Tls(fault.to_string()))
-}
-
-async fn start<S>(stream: S, activity: Arc<Activity>, key: Key) -> Result<Connection, ConnectError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
-    // It sends nothing, so that it has nothing to fail with but the socket.
-    let (sender, connection) = handshake.map_err(|fault| ConnectError::Refused(io::Error::other(fault)))?;
-    let watched = activity.clone();
-    tokio::task::spawn_local(async move {
-        tokio::select! {
-            // What goes wrong is told to the request that is using the connection.
-            _ = connection.with_upgrades() => {}
-            () = watched.expired() => {}
-        }
-    });
-    activity.enter(Phase::Untimed);
-    Ok(Connection { sender, activity, key })
 }

@@ -1,6 +1,7 @@
 //! The upstream side: which address, which connection, and how it is made.
 
 pub(crate) mod connect;
+pub(crate) mod connection;
 pub(crate) mod names;
 pub(crate) mod pick;
 pub(crate) mod pool;
@@ -8,8 +9,6 @@ pub(crate) mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-
-use http::HeaderValue;
 
 use crate::destination::Destination;
 use crate::origin::Scheme;
@@ -28,8 +27,8 @@ pub(crate) struct Upstream {
     pub(crate) destination: Destination,
     /// The destination's text, for events and logs.
     pub(crate) url: Arc<str>,
-    /// The value of `X-Origin-Host`.
-    pub(crate) origin_host: HeaderValue,
+    /// The line of `X-Origin-Host`, for upstreams that rely on it.
+    pub(crate) origin_host: String,
     /// How to speak TLS to it, if it is `https`.
     pub(crate) tls: Option<Arc<Profile>>,
 }
@@ -45,8 +44,7 @@ impl Upstream {
     fn new(destination: &Destination, route: &Route) -> Upstream {
         Upstream {
             url: destination.to_string().into(),
-            origin_host: HeaderValue::from_str(&destination.authority())
-                .expect("names and addresses hold visible ASCII only"),
+            origin_host: format!("x-origin-host: {}\r\n", destination.authority()),
             tls: (destination.scheme == Scheme::Https).then(|| Profile::of(&route.tls, &destination.host)),
             destination: destination.clone(),
         }

@@ -62,11 +62,11 @@ pub(crate) const TRIES: usize = 3;
 pub(crate) async fn candidates(
     worker: &Rc<Worker>,
     upstreams: &Upstreams,
-    deadline: Instant,
+    deadline: impl FnOnce() -> Instant,
 ) -> Result<Vec<Candidate>, Failure> {
     let mut known = Known::of(worker, &upstreams.list);
     if known.candidates.is_empty() && !known.unanswered.is_empty() {
-        first_answers(known.unanswered, deadline).await;
+        first_answers(known.unanswered, deadline()).await;
         known = Known::of(worker, &upstreams.list);
     }
     if known.candidates.is_empty() {

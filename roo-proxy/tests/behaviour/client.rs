@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -91,8 +92,17 @@ pub(crate) fn field<'a>(response: &'a str, name: &str) -> Option<&'a str> {
 impl Bench {
     /// A TLS handshake for a name, offering the protocols given.
     pub(crate) async fn tls(&self, name: &str, protocols: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        self.tls_by(rustls::crypto::aws_lc_rs::default_provider(), name, protocols).await
+    }
+
+    /// As [`Bench::tls`], with the cipher suites that the provider has, in its order.
+    pub(crate) async fn tls_by(
+        &self,
+        provider: CryptoProvider,
+        name: &str,
+        protocols: &[&[u8]],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(self.authority.roots())

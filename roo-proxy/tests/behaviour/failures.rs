@@ -239,6 +239,49 @@ async fn an_answer_that_breaks_off_is_cut_not_ended() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_length_that_is_reset_is_cut_not_ended() {
+    let bench = Bench::start();
+    let reset = Arc::new(tokio::sync::Notify::new());
+    let told = reset.clone();
+    let upstream = Upstream::listen(move |mut socket| {
+        let told = told.clone();
+        async move {
+            crate::upstream::read_head(&mut socket).await;
+            tokio::io::AsyncWriteExt::write_all(&mut socket, b"HTTP/1.1 200 OK\r\n\r\nhalf").await.unwrap();
+            told.notified().await;
+            socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    })
+    .await;
+    bench.routes(&[("shop.test:http", upstream.url()), ("shop.test:https", upstream.url())]);
+    let mut client = Raw::connect(bench.http).await;
+    client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    client.read_until("half").await;
+    reset.notify_one();
+    let rest = client.rest().await;
+    assert!(!rest.contains("0\r\n\r\n"), "{rest}");
+    let response = bench.https2("shop.test").await.send_request(request2("GET", "shop.test", "/")).await.unwrap();
+    let mut body = response.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+    reset.notify_one();
+    assert!(body.collect().await.is_err());
+}
+
+#[tokio::test]
+async fn what_follows_a_failed_request_is_not_its_body() {
+    let bench = Bench::start();
+    let upstream = Upstream::says(&["", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]).await;
+    bench.routes(&[("shop.test:http", upstream.url())]);
+    for framing in ["Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"] {
+        let failing = format!("POST / HTTP/1.1\r\nHost: shop.test\r\n{framing}");
+        let next = "GET /next HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n";
+        let response = raw(bench.http, &[&failing, next].concat()).await;
+        assert!(!response.contains(" 400 "), "{response}");
+        assert!(response.ends_with("ok"), "{response}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_stalls_is_cut() {
     let bench = Bench::with(Config { timeouts: hasty(), ..Config::default() });
     let upstream = Upstream::listen(|mut socket| async move {

@@ -142,3 +142,24 @@ async fn protocols_without_common_ground_are_refused() {
     // No offer at all is HTTP/1.1.
     assert!(bench.tls("shop.test", &[]).await.is_ok());
 }
+
+#[tokio::test]
+async fn the_cipher_suite_suits_both_ends() {
+    use rustls::CipherSuite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256};
+    let bench = Bench::start();
+    bench.routes(&[("shop.test:https", "http://127.0.0.1:1")]);
+    for (offered, expected) in [
+        (
+            vec![TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256, TLS13_AES_128_GCM_SHA256],
+            TLS13_AES_128_GCM_SHA256,
+        ),
+        (vec![TLS13_CHACHA20_POLY1305_SHA256, TLS13_AES_128_GCM_SHA256], TLS13_CHACHA20_POLY1305_SHA256),
+        (vec![TLS13_AES_256_GCM_SHA384], TLS13_AES_256_GCM_SHA384),
+    ] {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites.retain(|suite| offered.contains(&suite.suite()));
+        provider.cipher_suites.sort_by_key(|suite| offered.iter().position(|offered| *offered == suite.suite()));
+        let stream = bench.tls_by(provider, "shop.test", &[]).await.unwrap();
+        assert_eq!(stream.get_ref().1.negotiated_cipher_suite().unwrap().suite(), expected);
+    }
+}

@@ -49,6 +49,15 @@ async fn a_silent_connection_is_closed() {
 }
 
 #[tokio::test]
+async fn half_a_head_is_408() {
+    let bench = Bench::with(Config { timeouts: hasty(), ..Config::default() });
+    let mut client = Raw::connect(bench.http).await;
+    client.send("GET / HTTP/1.1\r\nHost: shop").await;
+    let response = client.rest().await;
+    assert_eq!((status(&response), field(&response, "roo-error")), (408, Some("request-timeout")));
+}
+
+#[tokio::test]
 async fn a_dripping_head_is_closed() {
     let bench = Bench::with(Config { timeouts: hasty(), ..Config::default() });
     let mut client = Raw::connect(bench.http).await;

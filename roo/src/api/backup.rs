@@ -65,6 +65,10 @@ pub(super) async fn restore(
 fn refusal(error: RestoreError) -> ApiError {
     let message = error.to_string();
     match error {
+        RestoreError::Store(roo_kv::Error::OutcomeUnknown) => ApiError::from(roo_kv::Error::OutcomeUnknown).hint(
+            "restore it again when there is a leader: if it has happened, that is refused because the cluster is in use; \
+             else it happens then",
+        ),
         RestoreError::Store(error) => error.into(),
         RestoreError::Interrupted { .. } => ApiError::bad_request("bad-body", message),
         RestoreError::Damaged { .. } => {

@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 use metrics::gauge;
 use roo_kv::Role;
 
-use super::Shared;
+use super::{Shared, WATCHERS_MAX};
 
 /// `GET /metrics`.
 pub(super) async fn render(State(api): Shared) -> impl IntoResponse {
@@ -18,6 +18,7 @@ pub(super) async fn render(State(api): Shared) -> impl IntoResponse {
     gauge!("roo_raft_applied_index").set(status.applied.unwrap_or(0) as f64);
     gauge!("roo_store_revision").set(status.revision.0 as f64);
     gauge!("roo_routes").set(api.routes.len() as f64);
+    gauge!("roo_api_watches").set((WATCHERS_MAX - api.watchers.available_permits()) as f64);
     for (name, not_after) in api.certificates.not_after() {
         gauge!("roo_tls_cert_not_after_seconds", "name" => name).set(not_after as f64);
     }

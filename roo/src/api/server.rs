@@ -1,5 +1,6 @@
 //! The API's port: many connections, each with limits, so that no client can hold more than its place.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +19,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::stall::Unstalled;
+use super::stall::{Answers, Unstalled};
 use super::tls::{self, ApiTls};
 
 /// Connections at a time; those beyond are closed at once. Watchers keep theirs for long.
 const CONNECTIONS_MAX: usize = 20_000;
 /// How long a client may take for a handshake, and for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may take nothing of what it is sent.
+/// How long a client may take nothing of what it is sent: of all of it, or on HTTP/2 of one answer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head of a request.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
@@ -110,31 +111,47 @@ impl Server {
             return self.serve_plain(tls.refusal, stream, peer, watcher).await;
         }
         if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_TIMEOUT, tls.certificate.accept(stream)).await {
-            let builder = if tls::agreed_on_http2(&stream) { &self.http2 } else { &self.http1 };
-            answer(builder, self.router.clone(), stream, peer, watcher).await;
+            let http2 = tls::agreed_on_http2(&stream);
+            self.answer(http2, self.router.clone(), stream, peer, watcher).await;
         }
     }
 
     async fn serve_plain(&self, router: Router, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
         if let Ok(Ok(http2)) = tokio::time::timeout(HEAD_TIMEOUT, speaks_http2(&stream)).await {
-            let builder = if http2 { &self.http2 } else { &self.http1 };
-            answer(builder, router, stream, peer, watcher).await;
+            self.answer(http2, router, stream, peer, watcher).await;
         }
     }
-}
 
-async fn answer<S>(builder: &Builder<TokioExecutor>, router: Router, stream: S, peer: SocketAddr, watcher: Watcher)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.call(request)
-    });
-    let stream = TokioIo::new(Unstalled::new(stream, STALL_TIMEOUT));
-    let serving = builder.serve_connection_with_upgrades(stream, service).into_owned();
-    let _ = watcher.watch(serving).await;
+    async fn answer<S>(&self, http2: bool, router: Router, stream: S, peer: SocketAddr, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let builder = if http2 { &self.http2 } else { &self.http1 };
+        let stream = TokioIo::new(Unstalled::new(stream, STALL_TIMEOUT));
+        let answers = Answers::default();
+        let watched = http2.then(|| answers.clone());
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            let (answering, watched) = (router.call(request), watched.clone());
+            async move {
+                let response = answering.await?;
+                Ok::<_, Infallible>(match watched {
+                    Some(answers) => response.map(|body| answers.watch(body)),
+                    None => response,
+                })
+            }
+        });
+        let serving = watcher.watch(builder.serve_connection_with_upgrades(stream, service).into_owned());
+        if http2 {
+            tokio::select! {
+                _ = serving => {}
+                () = answers.stalled(STALL_TIMEOUT) => {}
+            }
+        } else {
+            let _ = serving.await;
+        }
+    }
 }
 
 /// Whether a connection begins as HTTP/2 with prior knowledge does (RFC 9113, section 3.4). Takes nothing from it.
@@ -158,15 +175,16 @@ mod tests {
     use axum::body::{Body, Bytes};
     use axum::routing::get;
     use futures_util::stream;
-    use tokio::io::AsyncWriteExt;
+    use http::Response;
+    use http_body_util::BodyExt;
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+    use tokio::time::Instant;
 
     use super::*;
 
-    /// Writes for ever; what waits for the client is a bounded amount, and it ends with the connection.
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_reads_is_cut_and_its_answer_dropped() {
-        let held = Arc::new(());
-        let holder = Arc::clone(&held);
+    /// Writes for ever, and is held for as long.
+    fn endless(held: &Arc<()>) -> Server {
+        let holder = Arc::clone(held);
         let endless = move || {
             let held = Arc::clone(&holder);
             let pieces = stream::repeat_with(move || {
@@ -175,12 +193,59 @@ mod tests {
             });
             async { Body::from_stream(pieces) }
         };
-        let server = Server::new(Router::new().route("/", get(endless)), None);
+        Server::new(Router::new().route("/", get(endless)), None)
+    }
+
+    /// Serves a connection to its end.
+    async fn answer(server: Server, http2: bool, stream: DuplexStream) {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+        let router = server.router.clone();
+        server.answer(http2, router, stream, peer, GracefulShutdown::new().watcher()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_reads_is_cut_and_its_answer_dropped() {
+        let held = Arc::new(());
         let (stream, mut client) = tokio::io::duplex(4096);
         client.write_all(b"GET / HTTP/1.1\r\nhost: api\r\n\r\n").await.expect("sent");
-        let peer = SocketAddr::from(([127, 0, 0, 1], 9));
-        let open = GracefulShutdown::new();
-        answer(&server.http1, server.router, stream, peer, open.watcher()).await;
+        answer(endless(&held), false, stream).await;
         assert_eq!(Arc::strong_count(&held), 1, "the answer is still held");
+    }
+
+    /// Asks for it over HTTP/2, and keeps the connection alive.
+    async fn ask_over_http2(client: DuplexStream) -> Response<Incoming> {
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let request = Request::get("http://api/").body(Body::empty()).expect("a request");
+        sender.send_request(request).await.expect("an answer")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_of_http2_that_takes_nothing_of_an_answer_is_cut_and_its_answer_dropped() {
+        let held = Arc::new(());
+        let (stream, client) = tokio::io::duplex(4096);
+        let serving = tokio::spawn(answer(endless(&held), true, stream));
+        let answer = ask_over_http2(client).await;
+        serving.await.expect("it was served");
+        drop(answer);
+        while Arc::strong_count(&held) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_of_http2_that_takes_an_answer_slowly_is_served() {
+        let held = Arc::new(());
+        let (stream, client) = tokio::io::duplex(4096);
+        let serving = tokio::spawn(answer(endless(&held), true, stream));
+        let mut answer = ask_over_http2(client).await;
+        let begin = Instant::now();
+        while begin.elapsed() < 5 * STALL_TIMEOUT {
+            let frame = answer.frame().await.expect("it goes on").expect("it is served");
+            drop(frame);
+            tokio::time::sleep(STALL_TIMEOUT / 1000).await;
+        }
+        assert!(!serving.is_finished());
     }
 }

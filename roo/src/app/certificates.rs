@@ -89,7 +89,7 @@ pub(super) fn publish(
     tokio::spawn(async move {
         let mut served = BTreeMap::new();
         let mut facts = BTreeMap::new();
-        while let Ok(batch) = changes.next().await {
+        while let Ok(batch) = changes.next_all().await {
             if batch.reset {
                 served.clear();
                 facts.clear();

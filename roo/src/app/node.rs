@@ -87,6 +87,7 @@ impl Node {
             secret,
             peers: config.peers,
             start_delay: config.start_delay,
+            expect: config.expect,
             dead_after: config.dead_after,
             voters_max: config.voters_max,
             is_negligible: keys::is_made_anew,

@@ -73,7 +73,7 @@ pub(super) fn publish(store: &Store, control: Control, wanted: watch::Sender<Arc
     let mut changes = store.watch(keys::ROUTE_PREFIX);
     tokio::spawn(async move {
         let mut routes = Routes::new();
-        while let Ok(batch) = changes.next().await {
+        while let Ok(batch) = changes.next_all().await {
             if batch.reset {
                 routes.clear();
             }

@@ -76,6 +76,8 @@ fn each_wrong_value_is_refused() {
         ("advertise", ":1"),
         ("resolver", "dns.example"),
         ("start-delay", "soon"),
+        ("expect", "0"),
+        ("expect", "three"),
         ("dead-after", "never"),
         ("voters-max", "4"),
         ("token", "short"),
@@ -93,6 +95,19 @@ fn each_wrong_value_is_refused() {
 fn peers_and_dns_exclude_each_other() {
     let mistakes = resolve(&[("peers", "a"), ("dns", "b")], &[], &[]).expect_err("refused").to_string();
     assert!(mistakes.contains("--peers and --dns"), "{mistakes}");
+}
+
+#[test]
+fn whoever_expects_others_must_look_for_them() {
+    assert_eq!(resolve(&[], &[], &[]).expect("valid").expect, 0);
+    for looking in [("peers", "a"), ("dns", "b")] {
+        assert_eq!(resolve(&[looking], &[("ROO_EXPECT", "3")], &[]).expect("valid").expect, 3);
+    }
+    let mistakes = resolve(&[("workers", "0")], &[("ROO_EXPECT", "3")], &[]).expect_err("refused").to_string();
+    assert!(mistakes.contains("--expect 3 without --peers or --dns"), "{mistakes}");
+    assert_eq!(mistakes.lines().count(), 2, "{mistakes}");
+    let mistakes = resolve(&[("peers", "a:b"), ("expect", "3")], &[], &[]).expect_err("refused").to_string();
+    assert_eq!(mistakes.lines().count(), 1, "{mistakes}");
 }
 
 #[test]

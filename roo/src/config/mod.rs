@@ -22,6 +22,8 @@ pub(crate) use source::{Process, Surroundings};
 
 /// Port of the Raft listener, and of peers that are named without one.
 const RAFT_PORT: u16 = 6300;
+/// No list or name has more nodes than that.
+const EXPECT_MAX: usize = 1024;
 /// Names that start with `ROO_` and belong to client verbs or the stack file, not to the daemon.
 const OTHER_NAMES: &[&str] =
     &["ROO_LOG", "ROO_ADDR", "ROO_CA_FILE", "ROO_IMAGE", "ROO_PUBLISH_HTTP", PUBLISHED_HTTPS, "ROO_BIN"];
@@ -60,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) peers: roo_kv::Peers,
     pub(crate) resolver: Option<SocketAddr>,
     pub(crate) start_delay: Duration,
+    /// How many nodes found the cluster together; 0: as many as they see.
+    pub(crate) expect: usize,
     pub(crate) dead_after: Duration,
     pub(crate) voters_max: VotersMax,
     /// The shared secret, if a person gave one.
@@ -133,6 +137,7 @@ impl Config {
             peers: peers(reader, raft.port(), resolver),
             resolver,
             start_delay: reader.read("start-delay", duration).unwrap_or(Duration::from_secs(3)),
+            expect: expect(reader),
             dead_after: reader.read("dead-after", duration).unwrap_or(Duration::from_secs(600)),
             voters_max: reader.read("voters-max", voters_max).unwrap_or_default(),
             secret: reader.read("secret", |text| Secret::from_text(text).map_err(|error| error.to_string())),
@@ -215,6 +220,23 @@ fn peers(reader: &mut Reader<'_>, raft_port: u16, resolver: Option<SocketAddr>) 
         (None, Some((name, port))) => roo_kv::Peers::Dns { name, port, resolver },
         _ => roo_kv::Peers::Alone,
     }
+}
+
+fn expect(reader: &mut Reader<'_>) -> usize {
+    let count = reader.read("expect", |text| match text.parse() {
+        Ok(count @ 1..=EXPECT_MAX) => Ok(count),
+        _ => Err(format!("`{text}` is no number of nodes from 1 to {EXPECT_MAX}")),
+    });
+    // What is wrong with one that was given is told already.
+    let looks = ["peers", "dns"].iter().any(|name| !matches!(reader.sources.find(name), Ok(None)));
+    if let Some(count) = count
+        && !looks
+    {
+        let mistake =
+            format!("--expect {count} without --peers or --dns: this node looks for no other; give one of them");
+        reader.mistakes.push(mistake);
+    }
+    count.unwrap_or(0)
 }
 
 fn dns_name(text: &str, default_port: u16) -> Result<(String, u16), String> {

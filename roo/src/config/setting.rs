@@ -64,6 +64,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .original(&["Cluster", "Resolver"]),
     setting("start-delay", "TIME", "How long the set of nodes must be stable before a cluster is formed; a name that leads to one node alone, four times as long [default: 3s]")
         .original(&["Cluster", "StartDelaySeconds"]),
+    setting("expect", "N", "How many nodes found the cluster: fewer than a majority of them never do, whatever --peers or --dns shows [default: as many as that shows]"),
     setting("dead-after", "TIME", "After how much silence a node is removed from the cluster, if the others can do without it; 0: never [default: 10m]"),
     setting("voters-max", "N", "How many nodes of the cluster vote at most: 3, 5 or 7 [default: 7]"),
     setting("secret", "TEXT", "The cluster's shared secret, 16 characters or more").secret(),

@@ -1,7 +1,7 @@
 //! Nodes of Roo as processes.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,6 +11,7 @@ use tokio::process::Command;
 use super::api::Api;
 use super::context::{Context, roo_bin};
 use super::https::Https;
+use super::ports::free_port_at;
 use super::process::Process;
 use super::wait::until;
 
@@ -32,6 +33,8 @@ pub struct Start {
     data_dir: PathBuf,
     log: PathBuf,
     args: Vec<String>,
+    /// The program that runs it, and that program's arguments.
+    under: Vec<String>,
     environment: Vec<(String, PathBuf)>,
     /// Certificates come from the internal CA.
     authority: bool,
@@ -48,6 +51,7 @@ impl Start {
             data_dir: context.path(name),
             log: context.path(&format!("{name}.log")),
             args: ["--workers", "1"].map(str::to_owned).to_vec(),
+            under: Vec::new(),
             environment: Vec::new(),
             authority: true,
             http_port: 0,
@@ -60,6 +64,13 @@ impl Start {
     /// Adds arguments.
     pub fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
         self.args.extend(args.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Has another program run it.
+    #[allow(dead_code, reason = "only the benchmarks need it")]
+    pub fn under(mut self, program: impl IntoIterator<Item = String>) -> Self {
+        self.under.extend(program);
         self
     }
 
@@ -106,7 +117,14 @@ impl Start {
 
     /// Starts it and waits until its ports are known.
     pub async fn spawn(&self) -> Result<Node> {
-        let mut command = Command::new(roo_bin());
+        let mut command = match self.under.split_first() {
+            None => Command::new(roo_bin()),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(roo_bin());
+                command
+            }
+        };
         let any = format!("{}:0", self.ip);
         let http = format!("{}:{}", self.ip, self.http_port);
         let raft = format!("{}:{}", self.ip, self.raft_port);
@@ -221,7 +239,19 @@ pub fn tail(text: &str) -> String {
 
 /// Addresses on loopback that nobody listens on, one per host 127.0.0.K.
 pub fn free_addresses(count: u8) -> Result<Vec<SocketAddr>> {
-    (1..=count).map(|k| Ok(std::net::TcpListener::bind(format!("127.0.0.{k}:0"))?.local_addr()?)).collect()
+    hosts(count).map(|host| Ok(SocketAddr::new(host, free_port_at(&[host])?))).collect()
+}
+
+/// As [`free_addresses`], all with one port.
+#[allow(dead_code, reason = "only nodes that are found by a name need it")]
+pub fn free_addresses_on_one_port(count: u8) -> Result<Vec<SocketAddr>> {
+    let hosts: Vec<IpAddr> = hosts(count).collect();
+    let port = free_port_at(&hosts)?;
+    Ok(hosts.into_iter().map(|host| SocketAddr::new(host, port)).collect())
+}
+
+fn hosts(count: u8) -> impl Iterator<Item = IpAddr> {
+    (1..=count).map(|k| IpAddr::from([127, 0, 0, k]))
 }
 
 /// A cluster whose nodes find each other by a list of Raft addresses.

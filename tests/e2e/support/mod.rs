@@ -8,6 +8,7 @@ pub mod events;
 pub mod files;
 pub mod https;
 pub mod pebble;
+pub mod ports;
 pub mod process;
 pub mod upstream;
 pub mod wait;

@@ -11,6 +11,7 @@ use super::api::request;
 use super::context::Context;
 use super::dns::Dns;
 use super::https::Https;
+use super::ports::free_address;
 use super::process::Process;
 use super::wait::until;
 
@@ -34,7 +35,7 @@ impl Pebble {
         let (ca_file, key_file) = (context.path("pebble-ca.pem"), context.path("pebble-key.pem"));
         std::fs::write(&ca_file, made.cert.pem())?;
         std::fs::write(&key_file, made.signing_key.serialize_pem())?;
-        let (acme, management) = (free_port()?, free_port()?);
+        let (acme, management) = (free_address()?, free_address()?);
         let config = json!({ "pebble": {
             "listenAddress": acme.to_string(),
             "managementListenAddress": management.to_string(),
@@ -88,8 +89,4 @@ impl Pebble {
     pub fn log(&self) -> String {
         self.process.output()
     }
-}
-
-fn free_port() -> Result<SocketAddr> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -1,9 +1,13 @@
 //! HTTP/2 towards clients.
 
+mod body;
+mod exchange;
+
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
+use body::ResponseBody;
 use hyper::rt::Executor;
 use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::http2;
@@ -11,9 +15,8 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::connection::{Client, Graceful, drive};
-use crate::exchange;
-use crate::forward::ResponseBody;
+use crate::activity::Phase;
+use crate::connection::{Client, apart};
 
 /// Serves streams side by side until the connection ends.
 pub(crate) async fn serve<S>(stream: S, client: Rc<Client>)
@@ -21,10 +24,53 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let owner = client.clone();
-    let service = service_fn(move |request| exchange::handle(owner.clone(), request));
+    // A stream's task is moved several times before it runs: what it does is not moved with it.
+    let service = service_fn(move |request| apart(|| exchange::handle(owner.clone(), request)));
     let connection = builder(&client).serve_connection(TokioIo::new(stream), service);
     drive(&client, pin!(connection)).await;
 }
+
+/// A connection that can be asked to end after the exchanges under way.
+trait Graceful: Future {
+    fn finish(self: Pin<&mut Self>);
+}
+
+/// How long an idle connection may take to say goodbye.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Drives a connection until it ends, the worker drains, or its time is over.
+async fn drive<C: Graceful>(client: &Client, mut connection: Pin<&mut C>) {
+    let drain = std::future::poll_fn(|context| client.activity.poll_drain(context));
+    tokio::select! {
+        // What ended it is the client's affair.
+        _ = connection.as_mut() => return,
+        () = client.activity.expired() => {
+            if client.activity.phase() == Phase::Idle {
+                connection.as_mut().finish();
+                let _ = tokio::time::timeout(GOODBYE_WITHIN, connection).await;
+            }
+            return;
+        }
+        () = drain => {}
+    }
+    tokio::select! {
+        _ = finish(client, connection) => {}
+        () = client.activity.expired() => {}
+    }
+}
+
+/// Ends a connection in a drain. One that is new gets a moment to bring the request it was made for:
+/// its client could not know.
+async fn finish<C: Graceful>(client: &Client, mut connection: Pin<&mut C>) {
+    if !client.asked.get() && tokio::time::timeout(FIRST_REQUEST_WITHIN, connection.as_mut()).await.is_ok() {
+        return;
+    }
+    connection.as_mut().finish();
+    // What ended it is the client's affair.
+    let _ = connection.await;
+}
+
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 
 fn builder(client: &Client) -> http2::Builder<OnThisThread> {
     let limits = &client.worker.shared.config.limits;

@@ -1,20 +1,23 @@
 //! Real nodes on loopback: TLS, TCP, disk. Every wait has a deadline; nothing sleeps and hopes.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod expected;
+mod names;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use roo_kv::{
-    Config, Error, Event, Expect, Key, Peers, PutOptions, ReadLevel, Revision, Role, Scan, Secret, StartError, Status,
-    Store, VotersMax,
+    Config, Error, Event, Expect, Key, Peers, Phase, PutOptions, ReadLevel, Revision, Role, Scan, Secret, StartError,
+    Status, Store, VotersMax,
 };
 use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(30);
+const START_DELAY: Duration = Duration::from_millis(100);
 const SECRET: &str = "a secret that tests share";
 
 /// A place for a node: its directory outlives its runs.
@@ -32,18 +35,22 @@ impl Place {
     }
 
     async fn try_start(&self, listener: TcpListener, peers: Peers, secret: &str) -> Result<Store, StartError> {
-        Store::start(Config {
+        Store::start(Config { secret: Secret::from_text(secret).unwrap(), ..self.config(listener, peers) }).await
+    }
+
+    fn config(&self, listener: TcpListener, peers: Peers) -> Config {
+        Config {
             data_dir: self.path(),
             listener,
             advertise: None,
-            secret: Secret::from_text(secret).unwrap(),
+            secret: Secret::from_text(SECRET).unwrap(),
             peers,
-            start_delay: Duration::from_millis(100),
+            start_delay: START_DELAY,
+            expect: 0,
             dead_after: Duration::ZERO,
             voters_max: VotersMax::default(),
             is_negligible: |key| key.starts_with("own/"),
-        })
-        .await
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -339,6 +346,29 @@ async fn a_lease_that_is_not_kept_alive_takes_its_keys_along() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_may_take_all_that_has_come_in_one_piece() {
+    let place = Place::new();
+    let store = place.start(listen(), Peers::Alone).await;
+    ready(&store).await;
+    let mut watch = store.watch("all/");
+    assert!(watch.next_all().await.unwrap().reset);
+    let mut revision = Revision(0);
+    for n in 0..50 {
+        revision = put(&store, &format!("all/{n}"), "x").await;
+    }
+    let (mut seen, mut pieces) = (Vec::new(), 0);
+    while seen.len() < 50 {
+        let batch = watch.next_all().await.unwrap();
+        assert!(!batch.reset && batch.revision <= revision);
+        seen.extend(batch.events.iter().map(|event| event.key().to_string()));
+        pieces += 1;
+    }
+    assert_eq!(seen, (0..50).map(|n| format!("all/{n}")).collect::<Vec<_>>());
+    assert!(pieces < 50, "{pieces}");
+    store.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_has_no_gap_and_no_repeat_even_if_it_lags() {
     let place = Place::new();
     let store = place.start(listen(), Peers::Alone).await;
@@ -391,169 +421,6 @@ async fn a_watch_has_no_gap_and_no_repeat_even_if_it_lags() {
     store.shutdown().await;
 }
 
-/// Answers every question for an A record with these addresses, and others with none (RFC 1035, section 4).
-async fn name_server(addresses: Vec<std::net::Ipv4Addr>) -> SocketAddr {
-    changing_name_server(Arc::new(Mutex::new(addresses))).await
-}
-
-async fn changing_name_server(addresses: Arc<Mutex<Vec<std::net::Ipv4Addr>>>) -> SocketAddr {
-    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = socket.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut buffer = [0; 1500];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
-            let query = &buffer[..length];
-            let name_length = query[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
-            let question = &query[12..12 + name_length + 4];
-            let is_a = question[name_length..name_length + 2] == [0, 1];
-            let answers = if is_a { addresses.lock().unwrap().clone() } else { vec![] };
-            let mut reply = query[..2].to_vec();
-            reply.extend([0x81, 0x80, 0, 1, 0, answers.len() as u8, 0, 0, 0, 0]);
-            reply.extend(question);
-            for answer in answers {
-                reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 2, 88, 0, 4]);
-                reply.extend(answer.octets());
-            }
-            socket.send_to(&reply, from).await.unwrap();
-        }
-    });
-    address
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_find_each_other_by_a_name() {
-    let first = listen();
-    let port = first.local_addr().unwrap().port();
-    let second = TcpListener::bind(("127.0.0.2", port)).unwrap();
-    let third = TcpListener::bind(("127.0.0.3", port)).unwrap();
-    let addresses = (1..=3).map(|n| std::net::Ipv4Addr::new(127, 0, 0, n)).collect();
-    let resolver = Some(name_server(addresses).await);
-    let peers = Peers::Dns { name: "tasks.roo_roo.".to_owned(), port, resolver };
-    let places: Vec<Place> = (0..3).map(|_| Place::new()).collect();
-    let listeners = [first, second, third];
-    let starting = places.iter().zip(listeners).map(|(place, listener)| place.start(listener, peers.clone()));
-    let stores = futures_util::future::join_all(starting).await;
-    let cluster = Cluster { places, stores };
-    cluster.settled().await;
-    put(&cluster.stores[1], "k", "v").await;
-    assert_eq!(get(&cluster.stores[2], "k").await.as_deref(), Some("v"));
-    cluster.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_with_only_ourselves_makes_a_lone_node() {
-    let listener = listen();
-    let port = listener.local_addr().unwrap().port();
-    let resolver = Some(name_server(vec![std::net::Ipv4Addr::LOCALHOST]).await);
-    let peers = Peers::Dns { name: "tasks.roo_roo.".to_owned(), port, resolver };
-    let place = Place::new();
-    let store = place.start(listener, peers).await;
-    ready(&store).await;
-    assert_eq!(store.status().members.len(), 1);
-    store.shutdown().await;
-}
-
-/// Two nodes, each with a name server that shows it itself alone until it is told of both.
-struct Hidden {
-    places: [Place; 2],
-    port: u16,
-    servers: [Arc<Mutex<Vec<std::net::Ipv4Addr>>>; 2],
-    resolvers: [SocketAddr; 2],
-}
-
-impl Hidden {
-    async fn new() -> (Self, [Store; 2]) {
-        let first = listen();
-        let port = first.local_addr().unwrap().port();
-        let listeners = [first, TcpListener::bind(("127.0.0.2", port)).unwrap()];
-        let servers = [1, 2].map(|host| Arc::new(Mutex::new(vec![std::net::Ipv4Addr::new(127, 0, 0, host)])));
-        let resolvers =
-            [changing_name_server(Arc::clone(&servers[0])).await, changing_name_server(Arc::clone(&servers[1])).await];
-        let hidden = Self { places: [Place::new(), Place::new()], port, servers, resolvers };
-        let [one, two] = listeners;
-        let stores = [hidden.start(0, one).await, hidden.start(1, two).await];
-        for store in &stores {
-            ready(store).await;
-        }
-        assert_ne!(stores[0].status().cluster_id, stores[1].status().cluster_id, "they could not see each other");
-        (hidden, stores)
-    }
-
-    async fn start(&self, which: usize, listener: TcpListener) -> Store {
-        let resolver = Some(self.resolvers[which]);
-        let peers = Peers::Dns { name: "tasks.roo_roo.".to_owned(), port: self.port, resolver };
-        self.places[which].start(listener, peers).await
-    }
-
-    fn reveal(&self) {
-        let both = vec![std::net::Ipv4Addr::new(127, 0, 0, 1), std::net::Ipv4Addr::new(127, 0, 0, 2)];
-        for server in &self.servers {
-            server.lock().unwrap().clone_from(&both);
-        }
-    }
-
-    /// Waits until one of the two ends to be started again, and does that.
-    async fn one_gives_way(&self, stores: &mut [Store; 2]) -> usize {
-        let [one, two] = [stores[0].failed(), stores[1].failed()];
-        let ends = async {
-            tokio::select! {
-                reason = one => (0, reason),
-                reason = two => (1, reason),
-            }
-        };
-        let (which, reason) = tokio::time::timeout(DEADLINE, ends).await.expect("one gives way");
-        assert!(stores[which].wants_restart(), "{reason}");
-        let address = stores[which].status().address;
-        stores[which].shutdown().await;
-        stores[which] = self.start(which, TcpListener::bind(address).unwrap()).await;
-        which
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_clusters_that_a_name_hid_from_each_other_the_empty_one_gives_way() {
-    let (hidden, mut stores) = Hidden::new().await;
-    put(&stores[0], "own/made-anew", "x").await;
-    put(&stores[1], "somebody's", "data").await;
-    hidden.reveal();
-    assert_eq!(hidden.one_gives_way(&mut stores).await, 0);
-    voters(&stores[0], 2).await;
-    ready(&stores[0]).await;
-    assert_eq!(stores[0].status().cluster_id, stores[1].status().cluster_id);
-    assert_eq!(get(&stores[0], "somebody's").await.as_deref(), Some("data"));
-    assert_eq!(get(&stores[0], "own/made-anew").await, None);
-    futures_util::future::join_all(stores.iter().map(Store::shutdown)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_empty_clusters_that_a_name_hid_from_each_other_one_gives_way() {
-    let (hidden, mut stores) = Hidden::new().await;
-    let lower = stores.iter().map(|store| store.status().cluster_id).min().unwrap();
-    hidden.reveal();
-    hidden.one_gives_way(&mut stores).await;
-    for store in &stores {
-        voters(store, 2).await;
-        assert_eq!(ready(store).await.cluster_id, lower);
-    }
-    futures_util::future::join_all(stores.iter().map(Store::shutdown)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_clusters_that_both_hold_something_stay_two() {
-    let (hidden, stores) = Hidden::new().await;
-    for store in &stores {
-        put(store, "somebody's", "data").await;
-    }
-    hidden.reveal();
-    for store in &stores {
-        // They have met when each knows where the other is, which it also needs some looks for.
-        let ended = tokio::time::timeout(Duration::from_secs(4), store.failed()).await;
-        assert!(ended.is_err(), "{ended:?}");
-        assert!(store.status().is_ready());
-    }
-    futures_util::future::join_all(stores.iter().map(Store::shutdown)).await;
-}
-
 /// A node in a process of its own, which is killed when the test is done with it.
 struct Process {
     child: std::process::Child,
@@ -603,6 +470,7 @@ async fn node_in_a_process() {
         secret: Secret::from_text(SECRET).unwrap(),
         peers: if peers.is_empty() { Peers::Alone } else { Peers::List(peers) },
         start_delay: Duration::ZERO,
+        expect: 0,
         dead_after: Duration::ZERO,
         voters_max: VotersMax::default(),
         is_negligible: |_| false,

@@ -1,0 +1,304 @@
+//! One request and its response.
+
+use std::future::poll_fn;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{Response, Version};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::downlink::Downlink;
+use super::relay::{Broken, Relay};
+use super::{Connection, Fate};
+use crate::activity::Phase;
+use crate::answer::{self, Form};
+use crate::codec::{self, Decoder, Framing, Kind, Request, Step, items, write_field, write_number};
+use crate::exchange::{Record, Verdict, form, judge};
+use crate::failure::Failure;
+use crate::forward::{
+    Answered, Final, Incoming, Unanswered, client_framing, send, tunnel, upgrade_wanted, write_connection,
+    write_interim, write_status,
+};
+use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::target::Target;
+
+impl<S> Connection<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Answers the request whose head is the first `length` bytes of the input.
+    pub(super) async fn exchange(&mut self, length: usize) -> Fate {
+        let head = self.take_head(length);
+        let fate = match Request::parse(&head) {
+            Ok(request) => self.answer(&request).await,
+            Err(fault) => self.refuse(fault.into()).await,
+        };
+        self.client.worker.buffers.give(head);
+        fate
+    }
+
+    /// The head alone; what was read behind it stays in the input.
+    fn take_head(&mut self, length: usize) -> BytesMut {
+        let mut head = std::mem::take(&mut self.input);
+        if head.len() > length {
+            self.input = self.client.worker.buffers.take();
+            self.input.extend_from_slice(&head[length..]);
+            head.truncate(length);
+        }
+        head
+    }
+
+    /// Answers what is no request.
+    pub(super) async fn refuse(&mut self, failure: Failure) -> Fate {
+        let mut record = Record::begin(self.client.clone(), "", Version::HTTP_11);
+        let id = RequestId::new();
+        let response = answer::failure(failure, Form::Text, &id);
+        record.status = Some(response.status().as_u16());
+        let mut out = self.client.worker.buffers.take();
+        write_answer(&mut out, &response, &id, &How { is_http10: false, is_head: false, keeps: false }, &self.date());
+        self.say(out, false).await
+    }
+
+    async fn answer(&mut self, request: &Request<'_>) -> Fate {
+        let client = self.client.clone();
+        let mut record = Record::begin(client.clone(), request.method, request.version);
+        let id = RequestId::of(&request.fields, client.peer.trusted);
+        let failure = match judge(&client, request, &id) {
+            Ok(Verdict::Forward { entry, target }) => {
+                record.entry = Some(entry);
+                match self.forward(&mut record, request, &target, &id).await {
+                    Ok(fate) => return fate,
+                    Err(Unanswered::Gone) => return Fate::Cut,
+                    Err(Unanswered::Failed(failure)) => failure,
+                }
+            }
+            Ok(Verdict::Answer(response)) => return self.own(&mut record, request, &response, &id, true).await,
+            Err(failure) => failure,
+        };
+        let response = answer::failure(failure, form(request), &id);
+        self.own(&mut record, request, &response, &id, !failure.closes()).await
+    }
+
+    /// Gives an answer of our own. The connection goes on if it `may` and the request is wholly read.
+    async fn own(
+        &mut self,
+        record: &mut Record,
+        request: &Request<'_>,
+        response: &Response<Bytes>,
+        id: &RequestId,
+        may: bool,
+    ) -> Fate {
+        record.status = Some(response.status().as_u16());
+        let is_http10 = request.is_http10();
+        let keeps = may && self.keeps(request) && self.has_body(request);
+        let mut out = std::mem::take(&mut self.unsaid);
+        write_answer(&mut out, response, id, &How { is_http10, is_head: request.is_head(), keeps }, &self.date());
+        self.say(out, keeps).await
+    }
+
+    /// Whether both sides would use the connection again.
+    fn keeps(&self, request: &Request<'_>) -> bool {
+        request.fields.keeps(request.is_http10()) && !self.client.activity.is_draining()
+    }
+
+    /// Whether the request's body has already come. It is dropped then.
+    fn has_body(&mut self, request: &Request<'_>) -> bool {
+        let mut body = self.unread.take().unwrap_or_else(|| Decoder::new(request.framing));
+        loop {
+            match body.step(&mut self.input) {
+                Ok(Step::Content(bytes)) => {
+                    self.input.advance(bytes);
+                    body.took(bytes);
+                }
+                Ok(Step::End) => return true,
+                Ok(Step::More) | Err(_) => return false,
+            }
+        }
+    }
+
+    async fn say(&mut self, mut out: BytesMut, keeps: bool) -> Fate {
+        let said = async {
+            self.stream.write_all_buf(&mut out).await?;
+            self.stream.flush().await
+        };
+        let said = tokio::select! {
+            said = said => said.is_ok(),
+            () = self.client.activity.expired() => false,
+        };
+        self.client.worker.buffers.give(out);
+        match (said, keeps) {
+            (false, _) => Fate::Cut,
+            (true, true) => Fate::Keep,
+            (true, false) => Fate::Close,
+        }
+    }
+
+    fn date(&self) -> String {
+        self.client.worker.date.borrow().clone()
+    }
+
+    /// Has an upstream answer.
+    ///
+    /// # Errors
+    ///
+    /// If none did; the client has been told nothing yet.
+    async fn forward(
+        &mut self,
+        record: &mut Record,
+        request: &Request<'_>,
+        target: &Target<'_>,
+        id: &RequestId,
+    ) -> Result<Fate, Unanswered> {
+        let (client, entry) = (self.client.clone(), record.entry.clone());
+        let Some(entry) = entry else { return Err(Failure::NoUpstream.into()) };
+        let upgrade = upgrade_wanted(request);
+        let outgoing = client.outgoing(request, target, id, upgrade);
+        let mut downlink = Downlink::new(self, request);
+        let answered = {
+            // Until the head is there, the upstream's timeouts are the client's as well.
+            let _waiting = client.activity.wait();
+            send(&client.worker, &outgoing, &entry, &mut downlink).await
+        };
+        let (body, mut out) = (downlink.body, downlink.output);
+        let begun = answered.and_then(|answered| {
+            let blamed = answered.destination.clone();
+            let begun = self.begin(record, request, (id, upgrade), answered, &mut out);
+            begun.map_err(|failure| {
+                client.worker.tell(&entry, &blamed, failure);
+                failure.into()
+            })
+        });
+        match begun {
+            Ok(Begun::Relay(relay, keeps)) => Ok(self.relay(request, relay, (body, out), keeps).await),
+            Ok(Begun::Tunnel(answered)) => Ok(self.change(answered, out).await),
+            Err(unanswered) => {
+                // The answer that follows goes on where this ended, on both sides.
+                (self.unread, self.unsaid) = (Some(body), out);
+                Err(unanswered)
+            }
+        }
+    }
+
+    /// Reads the upstream's head and begins the response with it.
+    fn begin(
+        &mut self,
+        record: &mut Record,
+        request: &Request<'_>,
+        (id, upgrade): (&RequestId, Option<&[u8]>),
+        mut answered: Answered,
+        out: &mut BytesMut,
+    ) -> Result<Begun, Failure> {
+        let worker = &self.client.worker;
+        if out.capacity() == 0 {
+            *out = worker.buffers.take();
+        }
+        let Final { response, framing, reusable } = answered.read(request.is_head())?;
+        if response.status == 101 {
+            // To a protocol that nobody asked for nothing more can be made of it.
+            if !upgrade.is_some_and(|asked| changes_to(&response, asked)) {
+                return Err(Failure::Reset);
+            }
+            record.status = Some(101);
+            write_interim(out, &response, Some(id));
+            answered.connection.input.advance(answered.head);
+            return Ok(Begun::Tunnel(answered));
+        }
+        let is_http10 = request.is_http10();
+        let status = response.status;
+        let towards = client_framing(framing, is_http10);
+        let keeps = self.keeps(request) && towards != Framing::UntilClose;
+        let date = worker.date.borrow();
+        Incoming { response: &response, id, framing: towards, is_http10, keeps, date: &date }.write(out);
+        record.status = Some(status);
+        answered.connection.input.advance(answered.head);
+        Ok(Begun::Relay(Relay::new(answered, framing, towards, reusable), keeps))
+    }
+
+    /// Passes on the rest of both bodies.
+    async fn relay(
+        &mut self,
+        request: &Request<'_>,
+        mut relay: Relay,
+        (body, out): (Decoder, BytesMut),
+        keeps: bool,
+    ) -> Fate {
+        let worker = self.client.worker.clone();
+        let activity = self.client.activity.clone();
+        let mut downlink = Downlink::resume(self, request, body, out);
+        let ended = poll_fn(|context| {
+            let polled = relay.poll(context, &worker.buffers, &mut downlink);
+            if polled.is_ready() {
+                return polled;
+            }
+            // A body that has stopped moving, on either side.
+            if activity.poll_expired(context).is_ready() || relay.connection.activity.poll_expired(context).is_ready() {
+                return std::task::Poll::Ready(Err(Broken));
+            }
+            polled
+        })
+        .await;
+        let whole = downlink.body.is_end();
+        worker.buffers.give(std::mem::take(&mut downlink.output));
+        relay.release(&worker);
+        match ended {
+            Err(Broken) => Fate::Cut,
+            Ok(()) if keeps && whole => Fate::Keep,
+            Ok(()) => Fate::Close,
+        }
+    }
+
+    /// Changes the protocol, for as long as the connection lasts.
+    async fn change(&mut self, answered: Answered, out: BytesMut) -> Fate {
+        if self.say(out, true).await == Fate::Keep {
+            let client = self.client.clone();
+            tunnel(&client, &mut self.stream, &mut self.input, answered.connection).await;
+            client.activity.enter(Phase::Untimed);
+        }
+        Fate::Cut
+    }
+}
+
+/// What a response head leads to.
+enum Begun {
+    /// A body, and whether the connection goes on after it.
+    Relay(Relay, bool),
+    /// Another protocol.
+    Tunnel(Answered),
+}
+
+/// Whether a response changes to one of the protocols that were asked for, and to no other (RFC 9110 §7.8).
+fn changes_to(response: &codec::Response<'_>, asked: &[u8]) -> bool {
+    let mut chosen = response.fields.of_kind(Kind::Upgrade).flat_map(items).peekable();
+    chosen.peek().is_some() && chosen.all(|chosen| items(asked).any(|asked| asked.eq_ignore_ascii_case(chosen)))
+}
+
+/// How an answer is written.
+struct How {
+    is_http10: bool,
+    is_head: bool,
+    keeps: bool,
+}
+
+/// Appends an answer of our own; for HEAD with the length of the body that it leaves out.
+fn write_answer(out: &mut BytesMut, response: &Response<Bytes>, id: &RequestId, how: &How, date: &str) {
+    write_status(out, how.is_http10, response.status().as_u16(), "");
+    for (name, value) in response.headers() {
+        write_field(out, name.as_str(), value.as_bytes());
+    }
+    write_field(out, "date", date.as_bytes());
+    write_field(out, X_REQUEST_ID, id.as_bytes());
+    write_connection(out, how.is_http10, how.keeps);
+    write_number(out, "content-length", response.body().len() as u64);
+    out.extend_from_slice(b"\r\n");
+    if !how.is_head {
+        out.extend_from_slice(response.body());
+    }
+}
+
+/// The bytes of an answer to whoever has asked nothing yet.
+pub(super) fn unasked(failure: Failure) -> BytesMut {
+    let (id, mut out) = (RequestId::new(), BytesMut::new());
+    let response = answer::failure(failure, Form::Text, &id);
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    write_answer(&mut out, &response, &id, &How { is_http10: false, is_head: false, keeps: false }, &date);
+    out
+}

@@ -1,0 +1,125 @@
+//! One request of HTTP/2 and its response.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use bytes::{Buf, Bytes};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::body::{RequestBody, ResponseBody};
+use crate::answer;
+use crate::codec::{self, Fields, Framing};
+use crate::connection::Client;
+use crate::exchange::{Record, Verdict, form, judge};
+use crate::failure::Failure;
+use crate::forward::{Final, Unanswered, header_map, send};
+use crate::request_id::{RequestId, X_REQUEST_ID};
+
+/// Answers one request. Dropping the future means that the client is gone; the upstream is let go.
+pub(super) async fn handle(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let fields = Fields::of(parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+    let mut record = Record::begin(client.clone(), parts.method.as_str(), parts.version);
+    let id = RequestId::of(&fields, client.peer.trusted);
+    let request = codec::Request {
+        method: parts.method.as_str(),
+        version: parts.version,
+        scheme: parts.uri.scheme_str(),
+        authority: parts.uri.authority().map(http::uri::Authority::as_str),
+        path: parts.uri.path_and_query().map_or("/", |path| path.as_str()).into(),
+        framing: Framing::None,
+        fields,
+    };
+    let response = match walk(&client, request, &id, &mut record, body).await {
+        Ok(response) => response,
+        Err((failure, request)) => own(answer::failure(failure, form(&request), &id), request.is_head()),
+    };
+    record.status = Some(response.status().as_u16());
+    let mut response = response.map(|body| body.recorded(record));
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    Ok(response)
+}
+
+/// The steps of [`judge`] and, if they lead there, an upstream.
+async fn walk<'a>(
+    client: &Rc<Client>,
+    mut request: codec::Request<'a>,
+    id: &RequestId,
+    record: &mut Record,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, (Failure, codec::Request<'a>)> {
+    let judged = frame(&request, &body).and_then(|framing| {
+        request.framing = framing;
+        judge(client, &request, id)
+    });
+    let (entry, target) = match judged {
+        Ok(Verdict::Forward { entry, target }) => (entry, target),
+        Ok(Verdict::Answer(response)) => return Ok(own(response, request.is_head())),
+        Err(failure) => return Err((failure, request)),
+    };
+    record.entry = Some(entry.clone());
+    let mut body = RequestBody::new(body, request.framing);
+    let outgoing = client.outgoing(&request, &target, id, None);
+    // Until the head is there, the upstream's timeouts are the client's as well.
+    let waiting = client.activity.wait();
+    let answered = send(&client.worker, &outgoing, &entry, &mut body).await;
+    drop(waiting);
+    let forwarded = match answered {
+        Ok(answered) => {
+            let blamed = answered.destination.clone();
+            let passed = passed_on(client, &request, answered, body);
+            passed.inspect_err(|failure| client.worker.tell(&entry, &blamed, *failure))
+        }
+        Err(Unanswered::Failed(failure)) => Err(failure),
+        // A stream that is reset takes this future with it; there is nobody left to tell.
+        Err(Unanswered::Gone) => Err(Failure::Reset),
+    };
+    forwarded.map_err(|failure| (failure, request))
+}
+
+/// The length that the client has given, none if there is no body, and otherwise the end of the stream.
+fn frame(request: &codec::Request<'_>, body: &Incoming) -> Result<Framing, Failure> {
+    Ok(match request.fields.content_length()? {
+        Some(length) => Framing::Length(length),
+        None if body.is_end_stream() => Framing::None,
+        None => Framing::Chunked,
+    })
+}
+
+/// The upstream's response, its body still to come.
+fn passed_on(
+    client: &Client,
+    request: &codec::Request<'_>,
+    mut answered: crate::forward::Answered,
+    body: RequestBody,
+) -> Result<Response<ResponseBody>, Failure> {
+    let Final { response: head, framing, reusable } = answered.read(request.is_head())?;
+    // To another protocol nobody can change here.
+    let status = StatusCode::from_u16(head.status).ok().filter(|status| *status != StatusCode::SWITCHING_PROTOCOLS);
+    let status = status.ok_or(Failure::Reset)?;
+    let headers = header_map(&head, framing);
+    answered.connection.input.advance(answered.head);
+    let body = ResponseBody::upstream(client.worker.clone(), answered, framing, body, reusable);
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// An answer of our own; for HEAD with the length of the body that it leaves out.
+fn own(response: Response<Bytes>, is_head: bool) -> Response<ResponseBody> {
+    let (mut parts, body) = response.into_parts();
+    if is_head {
+        parts.headers.insert(CONTENT_LENGTH, body.len().into());
+        return Response::from_parts(parts, ResponseBody::own(Bytes::new()));
+    }
+    Response::from_parts(parts, ResponseBody::own(body))
+}

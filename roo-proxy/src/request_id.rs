@@ -1,0 +1,92 @@
+//! The id by which a request is known to client, upstream and logs.
+
+use std::fmt;
+
+use crate::codec::{Fields, Kind};
+
+/// The name of the field that every request and every response carries.
+pub(crate) const X_REQUEST_ID: &str = "x-request-id";
+
+/// Letters, digits and a few signs: safe to repeat in text, HTML and JSON without escaping.
+#[derive(Clone, Debug)]
+pub(crate) enum RequestId {
+    /// 32 hexadecimal digits.
+    Ours([u8; DIGITS]),
+    Given(Box<str>),
+}
+
+const DIGITS: usize = 32;
+
+impl RequestId {
+    /// The client's id if the client is trusted and the id sane, a new one otherwise.
+    pub(crate) fn of(fields: &Fields<'_>, trusted: bool) -> RequestId {
+        let given = trusted.then(|| fields.of_kind(Kind::XRequestId).next()).flatten();
+        match given.filter(|id| is_sane(id)).map(std::str::from_utf8) {
+            Some(Ok(id)) => RequestId::Given(id.into()),
+            _ => RequestId::new(),
+        }
+    }
+
+    /// A random one.
+    pub(crate) fn new() -> RequestId {
+        let bits = fastrand::u128(..).to_le_bytes();
+        let mut digits = [0; DIGITS];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bits) {
+            pair[0] = digit(byte >> 4);
+            pair[1] = digit(byte & 15);
+        }
+        RequestId::Ours(digits)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            RequestId::Ours(digits) => digits,
+            RequestId::Given(id) => id.as_bytes(),
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            RequestId::Ours(digits) => std::str::from_utf8(digits).unwrap_or_default(),
+            RequestId::Given(id) => id,
+        }
+    }
+}
+
+/// The hexadecimal digit of a number below 16, without a look into a table: all of them at once that way.
+fn digit(number: u8) -> u8 {
+    number + if number < 10 { b'0' } else { b'a' - 10 }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+fn is_sane(id: &[u8]) -> bool {
+    !id.is_empty()
+        && id.len() <= ID_BYTES_MAX
+        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:+/=".contains(byte))
+}
+
+const ID_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_taken_over_only_from_the_trusted_and_if_sane() {
+        let with = |id: &str, trusted| {
+            let fields = Fields::of([("X-Request-Id", id.as_bytes())].into_iter());
+            RequestId::of(&fields, trusted).to_string()
+        };
+        assert_eq!(with("abc-1", true), "abc-1");
+        assert_ne!(with("abc-1", false), "abc-1");
+        assert_ne!(with("<script>", true), "<script>");
+        assert_ne!(with(&"a".repeat(129), true), "a".repeat(129));
+        assert_eq!(with("abc-1", false).len(), 32);
+        assert_ne!(RequestId::new().as_str(), RequestId::new().as_str());
+    }
+}
