@@ -1,12 +1,17 @@
 //! The route document: where requests of one origin go, and how.
 
+mod document;
+mod duration;
+mod error;
+
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::destination::{Destination, DestinationError};
-use crate::upstream::tls;
+use crate::destination::Destination;
+use document::{Document, parse_destination};
+pub use error::RouteError;
 
 /// The upstream side of a route.
 ///
@@ -87,193 +92,7 @@ impl FromStr for Route {
     }
 }
 
-/// Why bytes are not a route.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RouteError {
-    /// Nothing but white space.
-    #[error("the route is empty: write a URL such as http://service:80")]
-    Empty,
-    /// More than 64 KiB.
-    #[error("the route is {bytes} bytes long, more than 65536")]
-    TooLong {
-        /// The length found.
-        bytes: usize,
-    },
-    /// Not UTF-8.
-    #[error("the route is not UTF-8 text")]
-    NotText,
-    /// Not JSON, or a field that is unknown, missing or of the wrong type.
-    #[error("the route document is not valid: {fault}")]
-    Document {
-        /// The parser's words, with line and column.
-        fault: String,
-    },
-    /// `to` holds nothing.
-    #[error("\"to\" is empty: list at least one URL")]
-    NoDestination,
-    /// `to` holds too many.
-    #[error("\"to\" lists {count} URLs, more than 64")]
-    TooManyDestinations {
-        /// How many were found.
-        count: usize,
-    },
-    /// A destination does not parse.
-    #[error("the destination {url:?} is not valid: {source}")]
-    Destination {
-        /// The URL as found.
-        url: String,
-        /// What is wrong with it.
-        source: DestinationError,
-    },
-    /// A duration does not parse or is out of range.
-    #[error("{field} is {text:?}: write a duration from 1ms to 24h, such as 500ms, 30s or 5m")]
-    Duration {
-        /// The field's name.
-        field: &'static str,
-        /// The value as found.
-        text: String,
-    },
-    /// `tls.ca` is not PEM with certificates.
-    #[error("tls.ca holds no valid PEM certificate: {fault}")]
-    Ca {
-        /// What is wrong with it.
-        fault: String,
-    },
-    /// `tls.server_name` is not a DNS name or address.
-    #[error("tls.server_name {name:?} is neither a DNS name nor an IP address")]
-    ServerName {
-        /// The name as found.
-        name: String,
-    },
-}
-
 const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
-const DESTINATIONS_MAX: usize = 64;
-const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The stored form.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    to: OneOrMany,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    response_timeout: Option<DurationText>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    connect_timeout: Option<DurationText>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    tls: UpstreamTls,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "\"to\" must be a URL or a list of URLs")]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-/// `"30s"`, or bare seconds as text or number.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "a duration must be text such as \"30s\" or a number of seconds")]
-enum DurationText {
-    Text(String),
-    Seconds(u64),
-}
-
-fn is_default(tls: &UpstreamTls) -> bool {
-    *tls == UpstreamTls::default()
-}
-
-impl TryFrom<Document> for Route {
-    type Error = RouteError;
-
-    fn try_from(document: Document) -> Result<Route, RouteError> {
-        let urls = match document.to {
-            OneOrMany::One(url) => vec![url],
-            OneOrMany::Many(urls) => urls,
-        };
-        if urls.is_empty() {
-            return Err(RouteError::NoDestination);
-        }
-        if urls.len() > DESTINATIONS_MAX {
-            return Err(RouteError::TooManyDestinations { count: urls.len() });
-        }
-        let to = urls.iter().map(|url| parse_destination(url)).collect::<Result<_, _>>()?;
-        check_tls(&document.tls)?;
-        Ok(Route {
-            to,
-            response_timeout: parse_duration("response_timeout", document.response_timeout)?,
-            connect_timeout: parse_duration("connect_timeout", document.connect_timeout)?,
-            tls: document.tls,
-            source: document.source,
-        })
-    }
-}
-
-impl From<&Route> for Document {
-    fn from(route: &Route) -> Document {
-        Document {
-            to: OneOrMany::Many(route.to.iter().map(Destination::to_string).collect()),
-            response_timeout: route.response_timeout.map(duration_text),
-            connect_timeout: route.connect_timeout.map(duration_text),
-            tls: route.tls.clone(),
-            source: route.source.clone(),
-        }
-    }
-}
-
-fn parse_destination(url: &str) -> Result<Destination, RouteError> {
-    url.parse().map_err(|source| RouteError::Destination { url: shortened(url), source })
-}
-
-/// Error messages do not repeat more than a line of what they refuse.
-fn shortened(text: &str) -> String {
-    text.chars().take(200).collect()
-}
-
-fn check_tls(settings: &UpstreamTls) -> Result<(), RouteError> {
-    if let Some(pem) = &settings.ca {
-        tls::parse_ca(pem).map_err(|fault| RouteError::Ca { fault })?;
-    }
-    match &settings.server_name {
-        Some(name) if rustls_pki_types::ServerName::try_from(name.as_str()).is_err() => {
-            Err(RouteError::ServerName { name: shortened(name) })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn parse_duration(field: &'static str, value: Option<DurationText>) -> Result<Option<Duration>, RouteError> {
-    let text = match value {
-        None => return Ok(None),
-        Some(DurationText::Text(text)) => text,
-        Some(DurationText::Seconds(seconds)) => seconds.to_string(),
-    };
-    match duration(&text) {
-        Some(duration) if !duration.is_zero() && duration <= DURATION_MAX => Ok(Some(duration)),
-        _ => Err(RouteError::Duration { field, text: shortened(&text) }),
-    }
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    let millis = match unit {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    number.checked_mul(millis).map(Duration::from_millis)
-}
-
-fn duration_text(duration: Duration) -> DurationText {
-    // Below a millisecond nothing is meant; zero would not parse.
-    DurationText::Text(format!("{}ms", duration.as_millis().max(1)))
-}
 
 #[cfg(test)]
 mod tests {
