@@ -14,13 +14,13 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::agenda::{Agenda, DUE_MAX};
 use crate::attempts::Attempts;
 use crate::authority::Authority;
-use crate::certificate::Facts;
 use crate::desk::{Desk, Outcome};
 use crate::failure::{IssueError, with_sources};
+use crate::inventory::{Inventory, Names};
 use crate::memory::Memory;
-use crate::schedule::Plan;
 use crate::settings::Settings;
 use crate::vault::{Claim, Vault, VaultError};
 
@@ -40,8 +40,8 @@ impl<V: Vault> Issuer<V> {
     pub fn new(
         vault: Arc<V>,
         authority: Authority,
-        wanted: watch::Receiver<Arc<BTreeSet<String>>>,
-        have: watch::Receiver<Arc<BTreeMap<String, Facts>>>,
+        wanted: watch::Receiver<Names>,
+        have: watch::Receiver<Inventory>,
         nudges: mpsc::Receiver<String>,
     ) -> Self {
         Self { vault, authority, inputs: Inputs { wanted, have, nudges }, settings: Settings::default() }
@@ -61,15 +61,16 @@ impl<V: Vault> Issuer<V> {
         if self.authority == Authority::Off {
             return shutdown.cancelled().await;
         }
-        let mut memory = Memory::default();
+        let mut notes = Notes::default();
         let mut reachable = true;
         while !shutdown.is_cancelled() {
-            let plan = self.plan(&mut memory, &BTreeSet::new(), 1);
-            if plan.due.is_empty() {
+            self.look(&mut notes, &BTreeSet::new());
+            if notes.agenda.is_empty() {
+                let pause = notes.agenda.pause();
                 tokio::select! {
                     () = shutdown.cancelled() => {}
-                    () = self.inputs.changed(&mut memory) => {}
-                    () = sleep(until(plan.next)) => {}
+                    () = self.inputs.changed(&mut notes) => {}
+                    () = sleep(pause) => {}
                 }
                 continue;
             }
@@ -80,35 +81,37 @@ impl<V: Vault> Issuer<V> {
             };
             report_reachable(&claimed, &mut reachable);
             match claimed {
-                Ok(Some(claim)) => self.lead(&mut memory, claim, asked_at, &shutdown).await,
+                Ok(Some(claim)) => self.lead(&mut notes, claim, asked_at, &shutdown).await,
                 Ok(None) | Err(_) => self.wait_for_claim(&shutdown).await,
             }
         }
     }
 
     /// Issues whatever is due, several names at once, until nothing is or the claim is lost.
-    async fn lead(&mut self, memory: &mut Memory, claim: Claim, claimed_at: Instant, shutdown: &CancellationToken) {
+    async fn lead(&mut self, notes: &mut Notes, claim: Claim, claimed_at: Instant, shutdown: &CancellationToken) {
         let vault = self.vault.clone();
         let mut kept = pin!(keep_until_lost(vault.as_ref(), &claim, claimed_at, self.settings.claim_ttl));
         let desk = Arc::new(self.desk(claim.clone()));
         let mut jobs = Jobs::default();
         let lost = loop {
-            let room = self.settings.concurrent_orders_max.max(1).saturating_sub(jobs.len());
-            let plan = self.plan(memory, &jobs.names(), room);
-            for name in plan.due {
+            self.look(notes, &jobs.names());
+            while jobs.len() < self.settings.concurrent_orders_max.max(1) {
+                let (busy, wanted) = (jobs.names(), self.inputs.wanted.borrow().clone());
+                let Some(name) = notes.agenda.take(|name| wanted.contains(name) && !busy.contains(name)) else { break };
                 jobs.start(&desk, name);
             }
             if jobs.len() == 0 {
                 break false;
             }
+            let pause = notes.agenda.pause();
             tokio::select! {
                 () = shutdown.cancelled() => break false,
                 () = &mut kept => break true,
-                () = self.inputs.changed(memory) => {}
-                () = sleep(until(plan.next)) => {}
+                () = self.inputs.changed(notes) => {}
+                () = sleep(pause) => {}
                 Some((name, outcome)) = jobs.next() => match outcome {
                     Outcome::ClaimLost => break true,
-                    outcome => memory.note(name, outcome),
+                    outcome => notes.take(name, outcome),
                 },
             }
         };
@@ -130,10 +133,16 @@ impl<V: Vault> Issuer<V> {
         }
     }
 
-    fn plan(&mut self, memory: &mut Memory, busy: &BTreeSet<String>, room: usize) -> Plan {
-        let wanted = self.inputs.wanted.borrow_and_update().clone();
-        let have = self.inputs.have.borrow_and_update().clone();
-        memory.plan(&self.authority, &wanted, &have, busy, room)
+    fn look(&mut self, notes: &mut Notes, busy: &BTreeSet<String>) {
+        let Notes { memory, agenda } = notes;
+        let inputs = &mut self.inputs;
+        if inputs.have_changed() {
+            agenda.touch();
+        }
+        agenda.look(|| {
+            let (wanted, have) = (inputs.wanted.borrow_and_update().clone(), inputs.have.borrow_and_update().clone());
+            memory.plan(&self.authority, &wanted, &have, busy, DUE_MAX)
+        });
     }
 
     /// Not woken by changes: with many nodes and many names that would be a storm of claims.
@@ -154,20 +163,47 @@ impl<V: Vault> Issuer<V> {
     }
 }
 
+/// What an issuer knows besides what it is told; all of it can be forgotten.
+#[derive(Default)]
+struct Notes {
+    memory: Memory,
+    agenda: Agenda,
+}
+
+impl Notes {
+    /// Takes note of what became of a job for `name`.
+    fn take(&mut self, name: String, outcome: Outcome) {
+        if matches!(outcome, Outcome::Failed { .. }) {
+            // Others may have to wait as well.
+            self.agenda.drop_due();
+        }
+        self.memory.note(name, outcome);
+    }
+}
+
 /// What wakes an issuer.
 struct Inputs {
-    wanted: watch::Receiver<Arc<BTreeSet<String>>>,
-    have: watch::Receiver<Arc<BTreeMap<String, Facts>>>,
+    wanted: watch::Receiver<Names>,
+    have: watch::Receiver<Inventory>,
     nudges: mpsc::Receiver<String>,
 }
 
 impl Inputs {
+    /// Whether there is news that was not looked at.
+    fn have_changed(&self) -> bool {
+        // A closed input never changes.
+        self.wanted.has_changed().unwrap_or_default() || self.have.has_changed().unwrap_or_default()
+    }
+
     /// Waits for a change; safe to drop. A closed input never changes.
-    async fn changed(&mut self, memory: &mut Memory) {
+    async fn changed(&mut self, notes: &mut Notes) {
         tokio::select! {
-            Ok(()) = self.wanted.changed() => {}
-            Ok(()) = self.have.changed() => {}
-            Some(name) = self.nudges.recv() => memory.asked_for(name),
+            Ok(()) = self.wanted.changed() => notes.agenda.touch(),
+            Ok(()) = self.have.changed() => notes.agenda.touch(),
+            Some(name) = self.nudges.recv() => {
+                notes.memory.asked_for(name);
+                notes.agenda.touch();
+            }
             else => std::future::pending().await,
         }
     }
@@ -246,15 +282,5 @@ fn report_reachable(claimed: &Result<Option<Claim>, VaultError>, reachable: &mut
     *reachable = claimed.is_ok();
 }
 
-/// How long to sleep until `next`; bounded, because the clock may be set and machines may be suspended.
-fn until(next: Option<Timestamp>) -> Duration {
-    let left = next.map(|next| next.duration_since(Timestamp::now()));
-    let left = left.map_or(LOOK_AGAIN, |left| Duration::try_from(left).unwrap_or(Duration::ZERO));
-    left.clamp(Duration::from_millis(10), LOOK_AGAIN)
-}
-
 /// What an issuer claims before it works: see [`Vault::claim`].
 pub const CLAIM: &str = "issuer";
-
-/// The longest sleep; also repairs what a lost wake-up would break.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);

@@ -24,12 +24,14 @@
 mod attempts;
 mod authority;
 mod certificate;
+mod inventory;
 mod issuer;
 mod settings;
 mod vault;
 
 // Internals
 mod acme;
+mod agenda;
 mod backoff;
 mod challenge;
 mod desk;
@@ -46,6 +48,7 @@ pub use attempts::Attempts;
 pub use authority::{AcmeConfig, Authority, AuthorityError, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
 pub use certificate::{Certificate, CertificateError, Facts};
 pub use internal::{InternalError, internal_root_pem};
+pub use inventory::{Inventory, Names};
 pub use issuer::{CLAIM, Issuer};
 pub use record::RecordError;
 pub use settings::Settings;

@@ -11,6 +11,7 @@ use crate::authority::Authority;
 use crate::backoff::Backoff;
 use crate::certificate::Facts;
 use crate::desk::Outcome;
+use crate::inventory::{Inventory, Names};
 use crate::schedule::{Plan, View, schedule};
 
 /// What a node remembers. Grows with the wanted names at most.
@@ -34,8 +35,8 @@ impl Memory {
     pub(crate) fn plan(
         &mut self,
         authority: &Authority,
-        wanted: &BTreeSet<String>,
-        have: &BTreeMap<String, Facts>,
+        wanted: &Names,
+        have: &Inventory,
         busy: &BTreeSet<String>,
         room: usize,
     ) -> Plan {
@@ -120,7 +121,7 @@ impl Memory {
     }
 
     /// Forgets what has no use any more.
-    fn tidy(&mut self, wanted: &BTreeSet<String>, have: &BTreeMap<String, Facts>) {
+    fn tidy(&mut self, wanted: &Names, have: &Inventory) {
         if self.fresh_since.is_some_and(|since| since.elapsed() > FRESH_FOR) {
             self.fresh.clear();
             self.fresh_since = None;
@@ -165,7 +166,7 @@ mod tests {
 
     fn due(memory: &mut Memory, wanted: &[&str]) -> (Vec<String>, Option<Timestamp>) {
         let wanted = wanted.iter().map(|name| (*name).to_owned()).collect();
-        let plan = memory.plan(&Authority::Internal, &wanted, &BTreeMap::new(), &BTreeSet::new(), 4);
+        let plan = memory.plan(&Authority::Internal, &wanted, &Inventory::default(), &BTreeSet::new(), 4);
         (plan.due, plan.next)
     }
 

@@ -8,15 +8,16 @@ use crate::attempts::Attempts;
 use crate::authority::Authority;
 use crate::certificate::Facts;
 use crate::challenge::{Challenge, Unprovable};
+use crate::inventory::{Inventory, Names};
 
 /// Everything the schedule looks at.
 pub(crate) struct View<'a> {
     pub(crate) now: Timestamp,
     pub(crate) authority: &'a Authority,
     /// Names to be served.
-    pub(crate) wanted: &'a BTreeSet<String>,
+    pub(crate) wanted: &'a Names,
     /// Certificates in the store, as last seen.
-    pub(crate) have: &'a BTreeMap<String, Facts>,
+    pub(crate) have: &'a Inventory,
     /// Certificates we know to be in the store although `have` may not show them yet.
     pub(crate) fresh: &'a BTreeMap<String, Facts>,
     /// Failures we know of.

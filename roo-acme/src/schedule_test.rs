@@ -34,8 +34,8 @@ fn production() -> Authority {
 /// A world to schedule in, to be changed by each test.
 #[derive(Default)]
 struct World {
-    wanted: BTreeSet<String>,
-    have: BTreeMap<String, Facts>,
+    wanted: Names,
+    have: Inventory,
     fresh: BTreeMap<String, Facts>,
     attempts: BTreeMap<String, Attempts>,
     asked: BTreeSet<String>,
@@ -81,14 +81,14 @@ fn a_good_certificate_waits_for_two_thirds_of_its_life() {
         let life = days * DAY;
         let mut world = World::wanting(&["a.example"]);
         let young = facts(LETS_ENCRYPT_PRODUCTION, NOW - life / 2, NOW + life / 2);
-        world.have.insert("a.example".to_owned(), young);
+        world.have.insert_mut("a.example".to_owned(), young);
         let plan = world.plan(&production(), 4);
         assert!(plan.due.is_empty(), "{days} days");
         let next = plan.next.unwrap().as_second() - (NOW - life / 2);
         assert!(next <= life * 2 / 3 && next >= life * 2 / 3 - life / 20 - 3);
 
         let old = facts(LETS_ENCRYPT_PRODUCTION, NOW - life * 2 / 3 - 3, NOW + life / 3);
-        world.have.insert("a.example".to_owned(), old);
+        world.have.insert_mut("a.example".to_owned(), old);
         assert_eq!(world.plan(&production(), 4).due, ["a.example"], "{days} days");
     }
 }
@@ -111,7 +111,7 @@ fn what_is_just_saved_is_not_ordered_again() {
     assert!(world.plan(&production(), 4).due.is_empty());
     // Also when the store still shows the certificate that it replaced.
     let old = facts(LETS_ENCRYPT_PRODUCTION, NOW - 80 * DAY, NOW + 10 * DAY);
-    world.have.insert("a.example".to_owned(), old);
+    world.have.insert_mut("a.example".to_owned(), old);
     assert!(world.plan(&production(), 4).due.is_empty());
 }
 
@@ -121,9 +121,9 @@ fn waiting_handshakes_go_first_renewals_after_missing_ones() {
     let ending = facts(LETS_ENCRYPT_PRODUCTION, NOW - 80 * DAY, NOW + 10 * DAY);
     let sooner = facts(LETS_ENCRYPT_PRODUCTION, NOW - 85 * DAY, NOW + 5 * DAY);
     let expired = facts(LETS_ENCRYPT_PRODUCTION, NOW - 90 * DAY, NOW);
-    world.have.insert("a.example".to_owned(), ending);
-    world.have.insert("b.example".to_owned(), sooner);
-    world.have.insert("c.example".to_owned(), expired);
+    world.have.insert_mut("a.example".to_owned(), ending);
+    world.have.insert_mut("b.example".to_owned(), sooner);
+    world.have.insert_mut("c.example".to_owned(), expired);
     world.asked.insert("e.example".to_owned());
     let plan = world.plan(&production(), 9);
     let expected = ["e.example", "c.example", "d.example", "b.example", "a.example"];
@@ -168,7 +168,7 @@ fn certificates_are_replaced_upwards_only() {
         for (now, now_standing) in ladder.iter().zip(standing) {
             let mut world = World::wanting(&["a.example"]);
             let young = facts(had.id().unwrap(), NOW - DAY, NOW + 89 * DAY);
-            world.have.insert("a.example".to_owned(), young);
+            world.have.insert_mut("a.example".to_owned(), young);
             let replaced = !world.plan(now, 4).due.is_empty();
             assert_eq!(replaced, now_standing > had_standing, "{had:?} to {now:?}");
         }
@@ -184,10 +184,10 @@ proptest! {
         busy in proptest::collection::btree_set("[a-c]{1,2}\\.example", 0..4),
         room in 0usize..6,
     ) {
-        let mut world = World { wanted: names.clone(), busy, ..World::default() };
+        let mut world = World { wanted: names.iter().cloned().collect(), busy, ..World::default() };
         for ((name, (start, life)), wait) in names.iter().zip(&starts).zip(&waits) {
             let from = NOW + start * DAY;
-            world.have.insert(name.clone(), facts("internal", from, from + life * DAY));
+            world.have.insert_mut(name.clone(), facts("internal", from, from + life * DAY));
             if let Some(wait) = wait {
                 world.attempts.insert(name.clone(), attempts(NOW + wait));
             }

@@ -7,14 +7,15 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::map::Map;
+use crate::map::{Shared, shared};
 use crate::name::{HostName, HostPattern};
 
-/// An immutable set of certificates: exact name first, then the wildcard above it, then none.
-#[derive(Clone, Default)]
+/// A set of certificates: exact name first, then the wildcard above it, then none. A copy costs nothing: keep one,
+/// change it, and give a copy to [`Control::set_certificates`](crate::Control::set_certificates).
+#[derive(Clone)]
 pub struct Certificates {
-    exact: Map<HostName, Arc<Served>>,
-    wildcard: Map<HostName, Arc<Served>>,
+    exact: Shared<HostName, Arc<Served>>,
+    wildcard: Shared<HostName, Arc<Served>>,
 }
 
 /// One certificate with the names that it was installed for.
@@ -24,20 +25,35 @@ pub(crate) struct Served {
 }
 
 impl Certificates {
-    /// Builds a snapshot; for a name given twice the later certificate wins.
+    /// Builds a set; for a name given twice the later certificate wins.
     pub fn new(certificates: impl IntoIterator<Item = (Vec<HostPattern>, Arc<CertifiedKey>)>) -> Certificates {
-        let mut snapshot = Certificates::default();
+        let mut set = Certificates::default();
         for (names, key) in certificates {
-            let served = Arc::new(Served { names, key });
-            for name in &served.names {
-                let (map, name) = match name {
-                    HostPattern::Exact(name) => (&mut snapshot.exact, name),
-                    HostPattern::Wildcard(suffix) => (&mut snapshot.wildcard, suffix),
-                };
-                map.insert(name.clone(), served.clone());
-            }
+            set.set(names, key);
         }
-        snapshot
+        set
+    }
+
+    /// Has `key` answer for `names`, in the place of what did before.
+    pub fn set(&mut self, names: Vec<HostPattern>, key: Arc<CertifiedKey>) {
+        let served = Arc::new(Served { names, key });
+        for name in &served.names {
+            let (map, name) = self.map_mut(name);
+            map.insert_mut(name.clone(), served.clone());
+        }
+    }
+
+    /// Has nothing answer for `name` any more.
+    pub fn remove(&mut self, name: &HostPattern) {
+        let (map, name) = self.map_mut(name);
+        map.remove_mut(name);
+    }
+
+    fn map_mut<'a>(&mut self, name: &'a HostPattern) -> (&mut Shared<HostName, Arc<Served>>, &'a HostName) {
+        match name {
+            HostPattern::Exact(name) => (&mut self.exact, name),
+            HostPattern::Wildcard(suffix) => (&mut self.wildcard, suffix),
+        }
     }
 
     /// Whether a handshake for `name` can be answered.
@@ -47,7 +63,7 @@ impl Certificates {
 
     /// Names and wildcards answered for.
     pub fn len(&self) -> usize {
-        self.exact.len() + self.wildcard.len()
+        self.exact.size() + self.wildcard.size()
     }
 
     /// Whether there is none.
@@ -72,6 +88,12 @@ impl Served {
     /// Whether a client that trusts this certificate for one name may use it for `name` (RFC 9110 §7.4).
     pub(crate) fn covers(&self, name: &HostName) -> bool {
         self.names.iter().any(|pattern| pattern.matches(name))
+    }
+}
+
+impl Default for Certificates {
+    fn default() -> Certificates {
+        Certificates { exact: shared(), wildcard: shared() }
     }
 }
 
@@ -168,6 +190,18 @@ mod tests {
         assert!(served.covers(&name("b.example.com")));
         assert!(served.covers(&name("example.org")));
         assert!(!served.covers(&name("example.com")));
+    }
+
+    #[test]
+    fn a_copy_does_not_see_a_change() {
+        let (names, key) = key(&["a.example", "*.b.example"]);
+        let before = Certificates::new([(names.clone(), key.clone())]);
+        let mut after = before.clone();
+        after.remove(&names[1]);
+        after.set(vec!["c.example".parse().unwrap()], key);
+        let has = |set: &Certificates| ["a.example", "a.b.example", "c.example"].map(|text| set.contains(&name(text)));
+        assert_eq!((has(&before), before.len()), ([true, true, false], 2));
+        assert_eq!((has(&after), after.len()), ([true, false, true], 2));
     }
 
     #[test]

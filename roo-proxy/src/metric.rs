@@ -2,8 +2,7 @@
 //! methods, protocol versions, status codes.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::Version;
@@ -50,7 +49,7 @@ impl RouteMeasures {
 /// The handles of one worker: a request finds its counter by a small key, without a lock and without
 /// building labels.
 pub(crate) struct Measures {
-    requests: RefCell<Map<RequestKey, Counter>>,
+    requests: RefCell<Map<RequestKey, Requests>>,
     unrouted_duration: Histogram,
     open: [Gauge; 2],
     handshakes: [Counter; 5],
@@ -74,7 +73,14 @@ struct RequestKey {
     protocol: ProtocolLabel,
 }
 
-/// Entries of former tables pile up until then.
+/// Requests of one kind on one route.
+struct Requests {
+    /// Dead once the route is gone; never alive for requests without one.
+    entry: Weak<Entry>,
+    counter: Counter,
+}
+
+/// Routes that are gone pile up until the next sweep.
 const REQUEST_KEYS_MAX: usize = 16 * 1024;
 /// The `route` of requests that have none.
 const UNROUTED: &str = "-";
@@ -107,7 +113,7 @@ impl Measures {
         if requests.len() >= REQUEST_KEYS_MAX {
             requests.clear();
         }
-        requests.entry(key).or_insert_with(|| requests_counter(exchange)).increment(1);
+        requests.entry(key).or_insert_with(|| Requests::of(exchange)).counter.increment(1);
     }
 
     pub(crate) fn open(&self, scheme: Scheme) -> &Gauge {
@@ -121,21 +127,24 @@ impl Measures {
         self.handshakes[result as usize].increment(1);
     }
 
-    /// Forgets the handles of all routes but those with these ids.
-    pub(crate) fn keep_routes(&self, ids: &HashSet<u64>) {
-        self.requests.borrow_mut().retain(|key, _| key.entry == 0 || ids.contains(&key.entry));
+    /// Forgets the handles of routes that are gone.
+    pub(crate) fn sweep(&self) {
+        self.requests.borrow_mut().retain(|key, requests| key.entry == 0 || requests.entry.strong_count() > 0);
     }
 }
 
-fn requests_counter(exchange: &Exchange<'_>) -> Counter {
-    let route = exchange.entry.map_or_else(|| UNROUTED.into(), |entry| entry.origin.clone());
-    metrics::counter!(
-        REQUESTS,
-        "route" => route,
-        "code" => exchange.status.to_string(),
-        "method" => exchange.method.name(),
-        "proto" => exchange.protocol.name()
-    )
+impl Requests {
+    fn of(exchange: &Exchange<'_>) -> Requests {
+        let route = exchange.entry.map_or_else(|| UNROUTED.into(), |entry| entry.origin.clone());
+        let counter = metrics::counter!(
+            REQUESTS,
+            "route" => route,
+            "code" => exchange.status.to_string(),
+            "method" => exchange.method.name(),
+            "proto" => exchange.protocol.name()
+        );
+        Requests { entry: exchange.entry.map_or_else(Weak::new, Arc::downgrade), counter }
+    }
 }
 
 /// A method by its name if it is a usual one.

@@ -1,25 +1,25 @@
 //! The route snapshot: from host, port and scheme to a route, by hash alone.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::map::Map;
+use crate::map::{Shared, shared};
 use crate::metric::RouteMeasures;
 use crate::name::{HostName, HostPattern};
 use crate::origin::{Origin, Scheme};
 use crate::route::Route;
 use crate::upstream::Upstreams;
 
-/// An immutable set of routes. Swapped in whole by [`Control::set_routes`](crate::Control::set_routes).
+/// A set of routes. A copy costs nothing and shares what is the same in both, so that a change of one among many is
+/// cheap: keep one, change it, and give a copy to [`Control::set_routes`](crate::Control::set_routes).
 #[derive(Clone)]
 pub struct RouteTable {
-    exact: Map<HostName, HostRoutes>,
-    wildcard: Map<HostName, HostRoutes>,
+    exact: Shared<HostName, HostRoutes>,
+    wildcard: Shared<HostName, HostRoutes>,
     len: usize,
-    /// Tells one table from another; never reused.
-    generation: u64,
+    /// The same in all that came from one by changes; never reused.
+    lineage: u64,
 }
 
 /// A route made ready for requests.
@@ -68,36 +68,65 @@ struct PortRoutes {
 }
 
 impl RouteTable {
-    /// Builds a table; for an origin given twice the later route wins.
-    ///
-    /// Reads the system's trusted roots from disk the first time that a destination is `https`: call it
-    /// off the request path.
+    /// Builds a table; for an origin given twice the later route wins. As [`RouteTable::set`] for each.
     pub fn new(routes: impl IntoIterator<Item = (Origin, Route)>) -> RouteTable {
-        static GENERATION: AtomicU64 = AtomicU64::new(1);
-        let mut table = RouteTable {
-            exact: Map::default(),
-            wildcard: Map::default(),
-            len: 0,
-            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
-        };
+        static LINEAGE: AtomicU64 = AtomicU64::new(1);
+        let lineage = LINEAGE.fetch_add(1, Ordering::Relaxed);
+        let mut table = RouteTable { exact: shared(), wildcard: shared(), len: 0, lineage };
         for (origin, route) in routes {
-            table.insert(origin, route);
+            table.set(&origin, route);
         }
         table
     }
 
+    /// Gives `origin` this route. If it has the same one already, that goes on where it was: its rotation does not
+    /// start anew.
+    ///
+    /// Reads the system's trusted roots from disk the first time that a destination is `https`: call it
+    /// off the request path.
+    pub fn set(&mut self, origin: &Origin, route: Route) {
+        let mut routes = self.host(&origin.host).cloned().unwrap_or_default();
+        let ports = routes.scheme_mut(origin.scheme);
+        let port = port_of(origin);
+        match ports.own(port) {
+            Some(old) if old.route == route => return,
+            Some(_) => {}
+            None => self.len += 1,
+        }
+        ports.insert(port, Arc::new(Entry::new(origin, route)));
+        let (hosts, name) = self.hosts_mut(&origin.host);
+        hosts.insert_mut(name.clone(), routes);
+    }
+
+    /// Takes the route of `origin` away, if it has one.
+    pub fn remove(&mut self, origin: &Origin) {
+        let Some(mut routes) = self.host(&origin.host).cloned() else { return };
+        if !routes.scheme_mut(origin.scheme).remove(port_of(origin)) {
+            return;
+        }
+        self.len -= 1;
+        let (hosts, name) = self.hosts_mut(&origin.host);
+        if routes.is_empty() {
+            hosts.remove_mut(name);
+        } else {
+            hosts.insert_mut(name.clone(), routes);
+        }
+    }
+
     /// Takes over from `previous` what requests have made of each route that is the same in both: its
-    /// turn in the rotation, its metric handles, its waiting handshakes.
+    /// turn in the rotation, its metric handles, its waiting handshakes. Where one came from the other by changes,
+    /// that is so already.
     pub(crate) fn renew(mut self, previous: &RouteTable) -> RouteTable {
-        renew_hosts(&mut self.exact, &previous.exact);
-        renew_hosts(&mut self.wildcard, &previous.wildcard);
+        if self.lineage != previous.lineage {
+            self.exact = renewed(&self.exact, &previous.exact);
+            self.wildcard = renewed(&self.wildcard, &previous.wildcard);
+        }
         self
     }
 
-    /// The ids of all entries.
-    pub(crate) fn ids(&self) -> HashSet<u64> {
-        let hosts = self.exact.values().chain(self.wildcard.values());
-        hosts.flat_map(|routes| routes.http.entries().chain(routes.https.entries())).map(|entry| entry.id).collect()
+    /// Whether there is an https origin with this host, on any port: it wants a certificate.
+    pub fn has_https(&self, host: &HostPattern) -> bool {
+        self.host(host).is_some_and(|routes| !routes.https.is_empty())
     }
 
     /// How many origins have a route.
@@ -108,21 +137,6 @@ impl RouteTable {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// The exact names with an https origin, each once: those that want a certificate of their own.
-    /// Wildcards are left out; see [`RouteTable::wildcards`].
-    pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
-        self.exact.iter().filter(|(_, routes)| !routes.https.is_empty()).map(|(name, _)| name)
-    }
-
-    /// The wildcards with an https origin, as the name below the star.
-    pub fn wildcards(&self) -> impl Iterator<Item = &HostName> {
-        self.wildcard.iter().filter(|(_, routes)| !routes.https.is_empty()).map(|(name, _)| name)
-    }
-
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
     }
 
     /// The route for a request: exact name before wildcard, and for each the exact port before any.
@@ -147,21 +161,24 @@ impl RouteTable {
         self.exact.get(host).into_iter().chain(wildcard)
     }
 
-    fn insert(&mut self, origin: Origin, route: Route) {
-        let entry = Arc::new(Entry::new(&origin, route));
-        let routes = match origin.host {
-            HostPattern::Exact(name) => self.exact.entry(name).or_default(),
-            HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix).or_default(),
-        };
-        let ports = match origin.scheme {
-            Scheme::Http => &mut routes.http,
-            Scheme::Https => &mut routes.https,
-        };
-        let port = origin.port.filter(|port| *port != origin.scheme.default_port());
-        if ports.insert(port, entry) {
-            self.len += 1;
+    fn host(&self, host: &HostPattern) -> Option<&HostRoutes> {
+        match host {
+            HostPattern::Exact(name) => self.exact.get(name),
+            HostPattern::Wildcard(suffix) => self.wildcard.get(suffix),
         }
     }
+
+    fn hosts_mut<'a>(&mut self, host: &'a HostPattern) -> (&mut Shared<HostName, HostRoutes>, &'a HostName) {
+        match host {
+            HostPattern::Exact(name) => (&mut self.exact, name),
+            HostPattern::Wildcard(suffix) => (&mut self.wildcard, suffix),
+        }
+    }
+}
+
+/// The port that tells an origin from others of its host.
+fn port_of(origin: &Origin) -> Option<u16> {
+    origin.port.filter(|port| *port != origin.scheme.default_port())
 }
 
 impl Default for RouteTable {
@@ -172,17 +189,24 @@ impl Default for RouteTable {
 
 impl fmt::Debug for RouteTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RouteTable").field("len", &self.len).field("generation", &self.generation).finish()
+        f.debug_struct("RouteTable").field("len", &self.len).field("lineage", &self.lineage).finish()
     }
 }
 
-fn renew_hosts(hosts: &mut Map<HostName, HostRoutes>, previous: &Map<HostName, HostRoutes>) {
+fn renewed(
+    hosts: &Shared<HostName, HostRoutes>,
+    previous: &Shared<HostName, HostRoutes>,
+) -> Shared<HostName, HostRoutes> {
+    let mut renewed = shared();
     for (name, routes) in hosts {
+        let mut routes = routes.clone();
         if let Some(previous) = previous.get(name) {
             routes.http.renew(&previous.http);
             routes.https.renew(&previous.https);
         }
+        renewed.insert_mut(name.clone(), routes);
     }
+    renewed
 }
 
 impl HostRoutes {
@@ -191,6 +215,17 @@ impl HostRoutes {
             Scheme::Http => &self.http,
             Scheme::Https => &self.https,
         }
+    }
+
+    fn scheme_mut(&mut self, scheme: Scheme) -> &mut PortRoutes {
+        match scheme {
+            Scheme::Http => &mut self.http,
+            Scheme::Https => &mut self.https,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.http.is_empty() && self.https.is_empty()
     }
 }
 
@@ -219,16 +254,26 @@ impl PortRoutes {
         }
     }
 
-    /// Whether the port had no route before.
-    fn insert(&mut self, port: Option<u16>, entry: Arc<Entry>) -> bool {
-        let Some(port) = port else {
-            return self.any.replace(entry).is_none();
-        };
+    /// The route of this very port.
+    fn own(&self, port: Option<u16>) -> Option<&Arc<Entry>> {
+        let Some(port) = port else { return self.any.as_ref() };
+        self.ports.iter().find(|(own, _)| *own == port).map(|(_, entry)| entry)
+    }
+
+    fn insert(&mut self, port: Option<u16>, entry: Arc<Entry>) {
+        self.remove(port);
+        match port {
+            None => self.any = Some(entry),
+            Some(port) => self.ports.push((port, entry)),
+        }
+    }
+
+    /// Whether it had one.
+    fn remove(&mut self, port: Option<u16>) -> bool {
+        let Some(port) = port else { return self.any.take().is_some() };
         let before = self.ports.len();
         self.ports.retain(|(own, _)| *own != port);
-        let new = self.ports.len() == before;
-        self.ports.push((port, entry));
-        new
+        self.ports.len() < before
     }
 }
 
@@ -242,6 +287,8 @@ fn renew_entry(entry: &mut Arc<Entry>, old: &Arc<Entry>) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
 
     fn table(routes: &[(&str, &str)]) -> RouteTable {
@@ -320,20 +367,68 @@ mod tests {
             after.find(&"a.example".parse().unwrap(), None, Scheme::Http).unwrap().route,
             "http://b".parse().unwrap()
         );
-        assert_eq!((after.len(), after.ids().len()), (5, 5));
-        assert_eq!(after.ids().intersection(&before.ids()).count(), 3);
-        assert_ne!(after.generation(), before.generation());
+        assert_eq!(after.len(), 5);
     }
 
     #[test]
-    fn hosts_are_the_names_with_an_https_origin() {
+    fn a_host_with_an_https_origin_is_known() {
         let table = table(&[
-            ("a.example:https", "http://a"),
             ("a.example:8443:https", "http://a"),
             ("b.example:http", "http://a"),
             ("*.c.example:https", "http://a"),
         ]);
-        assert_eq!(table.hosts().map(HostName::as_str).collect::<Vec<_>>(), ["a.example"]);
-        assert_eq!(table.wildcards().map(HostName::as_str).collect::<Vec<_>>(), ["c.example"]);
+        let has = |host: &str| table.has_https(&host.parse().unwrap());
+        assert_eq!(
+            ["a.example", "b.example", "*.c.example", "c.example", "d.example"].map(has),
+            [true, false, true, false, false]
+        );
+    }
+
+    #[test]
+    fn a_copy_does_not_see_a_change() {
+        let before = table(&[("a.example:https", "http://a"), ("b.example:https", "http://b")]);
+        let mut after = before.clone();
+        after.set(&"a.example:https".parse().unwrap(), "http://c".parse().unwrap());
+        after.remove(&"b.example:https".parse().unwrap());
+        let destination = |table: &RouteTable, host: &str| {
+            let entry = table.find(&host.parse().unwrap(), None, Scheme::Https)?;
+            Some(entry.route.to[0].to_string())
+        };
+        assert_eq!(destination(&before, "a.example").as_deref(), Some("http://a"));
+        assert_eq!(destination(&after, "a.example").as_deref(), Some("http://c"));
+        assert!(destination(&before, "b.example").is_some() && destination(&after, "b.example").is_none());
+        assert_eq!((before.len(), after.len()), (2, 1));
+    }
+
+    proptest! {
+        /// Against a plain map: whatever is set and removed in a row, the table finds what the map has.
+        #[test]
+        fn changes_end_where_a_new_table_begins(
+            changes in proptest::collection::vec((0usize..6, 0usize..3), 0..40),
+        ) {
+            let origins = [
+                "a.example:https", "a.example:http", "a.example:8443:https", "a.example:9443:https", "*.example:https",
+                "b.example:443:https",
+            ];
+            let (mut table, mut model) = (RouteTable::default(), std::collections::BTreeMap::new());
+            for (origin, to) in changes {
+                let parsed: Origin = origins[origin].parse().unwrap();
+                if to == 0 {
+                    table.remove(&parsed);
+                    model.remove(&origin);
+                } else {
+                    table.set(&parsed, format!("http://to{to}").parse().unwrap());
+                    model.insert(origin, to);
+                }
+            }
+            prop_assert_eq!(table.len(), model.len());
+            for (index, origin) in origins.iter().enumerate() {
+                let origin: Origin = origin.parse().unwrap();
+                let routes = table.host(&origin.host);
+                let entry = routes.and_then(|routes| routes.scheme(origin.scheme).own(port_of(&origin)));
+                let to = entry.map(|entry| entry.route.to[0].to_string());
+                prop_assert_eq!(to, model.get(&index).map(|to| format!("http://to{to}")));
+            }
+        }
     }
 }

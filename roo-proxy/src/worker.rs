@@ -186,7 +186,6 @@ async fn sweep(worker: Rc<Worker>) {
     let timeouts = &worker.shared.config.timeouts;
     let mut ticks = tokio::time::interval(activity::tick_interval(timeouts));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut generation = worker.shared.routes.load().generation();
     loop {
         ticks.tick().await;
         worker.sweep.tick(timeouts);
@@ -194,10 +193,6 @@ async fn sweep(worker: Rc<Worker>) {
         worker.pool.sweep(timeouts.idle_upstream);
         worker.avoided.sweep(Instant::now());
         worker.names.sweep();
-        let routes = worker.shared.routes.load();
-        if routes.generation() != generation {
-            generation = routes.generation();
-            worker.measures.keep_routes(&routes.ids());
-        }
+        worker.measures.sweep();
     }
 }

@@ -1,12 +1,12 @@
 //! A store in memory that several nodes share, with the promises that `Vault` asks for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use roo_acme::{Attempts, Certificate, Claim, Facts, Item, Vault, VaultError};
+use roo_acme::{Attempts, Certificate, Claim, Inventory, Item, Names, Vault, VaultError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -14,9 +14,9 @@ use tokio::time::Instant;
 pub(crate) struct Cluster {
     state: Mutex<State>,
     /// Names that are wanted, for the issuers.
-    pub(crate) wanted: watch::Sender<Arc<BTreeSet<String>>>,
+    pub(crate) wanted: watch::Sender<Names>,
     /// Certificates that are there, for the issuers.
-    pub(crate) have: watch::Sender<Arc<BTreeMap<String, Facts>>>,
+    pub(crate) have: watch::Sender<Inventory>,
 }
 
 #[derive(Default)]
@@ -38,7 +38,9 @@ impl Cluster {
     /// Adds names to be served.
     pub(crate) fn want(&self, names: &[&str]) {
         self.wanted.send_modify(|wanted| {
-            Arc::make_mut(wanted).extend(names.iter().map(|name| (*name).to_owned()));
+            for name in names {
+                wanted.insert_mut((*name).to_owned());
+            }
         });
     }
 
@@ -103,7 +105,7 @@ impl Cluster {
         let facts = Certificate::decode(bytes).unwrap().facts();
         let lag = self.state().latency.mul_f64(20.0 * fastrand::f64());
         let have = self.have.clone();
-        let show = move || have.send_modify(|have| drop(Arc::make_mut(have).insert(name, facts)));
+        let show = move || have.send_modify(|have| have.insert_mut(name, facts));
         if lag.is_zero() {
             return show();
         }

@@ -1,31 +1,30 @@
 //! Certificates: from the store to the proxy, and what is known about them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashSet;
+use std::num::NonZero;
 use std::sync::Arc;
 
-use roo_acme::Facts;
-use roo_kv::{Event, Store};
+use roo_acme::{Facts, Inventory, Names};
+use roo_kv::{Batch, Event, Store};
 use roo_proxy::{Certificates, Control, HostPattern};
+use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::Vault;
 use crate::keys;
 
-/// Facts about certificates, by name.
-pub(super) type Inventory = Arc<BTreeMap<String, Facts>>;
-
 /// What this node knows about certificates.
 #[derive(Clone)]
 pub(crate) struct CertificateBook {
     have: watch::Receiver<Inventory>,
-    wanted: watch::Receiver<Arc<BTreeSet<String>>>,
+    wanted: watch::Receiver<Names>,
 }
 
 impl CertificateBook {
     /// How many certificates there are.
     pub(crate) fn len(&self) -> usize {
-        self.have.borrow().len()
+        self.have.borrow().size()
     }
 
     /// Names and the end of their certificates, in seconds since 1970.
@@ -82,46 +81,110 @@ pub(super) fn publish(
     store: &Store,
     vault: Arc<Vault>,
     control: Control,
-    wanted: watch::Receiver<Arc<BTreeSet<String>>>,
+    wanted: watch::Receiver<Names>,
 ) -> CertificateBook {
     let (sender, have) = watch::channel(Inventory::default());
     let mut changes = store.watch(keys::CERTIFICATE_PREFIX);
     tokio::spawn(async move {
-        let mut served = BTreeMap::new();
-        let mut facts = BTreeMap::new();
+        let mut known = Known::default();
         while let Ok(batch) = changes.next_all().await {
-            if batch.reset {
-                served.clear();
-                facts.clear();
-            }
-            for event in batch.events {
-                let name = event.key().as_str().strip_prefix(keys::CERTIFICATE_PREFIX).unwrap_or_default().to_owned();
-                match event {
-                    Event::Put { entry, .. } => match open(&vault, &name, &entry.value) {
-                        Ok((known, key)) => {
-                            facts.insert(name.clone(), known);
-                            served.insert(name, key);
-                        }
-                        Err(error) => tracing::error!(name, error, "a stored certificate can't be used"),
-                    },
-                    Event::Delete { .. } => {
-                        facts.remove(&name);
-                        served.remove(&name);
-                    }
-                }
-            }
-            control.set_certificates(Certificates::new(served.values().cloned()));
-            sender.send_replace(Arc::new(facts.clone()));
+            let reset = batch.reset;
+            let opened = open_all(&vault, batch).await;
+            known.apply(reset, opened);
+            control.set_certificates(known.served.clone());
+            sender.send_replace(known.facts.clone());
         }
     });
     CertificateBook { have, wanted }
 }
 
-type Opened = (Facts, (Vec<HostPattern>, Arc<rustls::sign::CertifiedKey>));
+/// The certificates, and what may be told of them.
+#[derive(Default)]
+struct Known {
+    served: Certificates,
+    facts: Inventory,
+}
+
+impl Known {
+    fn apply(&mut self, reset: bool, changes: Vec<Change>) {
+        if reset {
+            let stay: HashSet<&str> = changes.iter().map(|change| change.name.as_str()).collect();
+            let gone: Vec<String> = self.facts.keys().filter(|name| !stay.contains(name.as_str())).cloned().collect();
+            for name in gone {
+                self.remove(&name);
+            }
+        }
+        for Change { name, opened } in changes {
+            match opened {
+                Some(Ok(Opened { pattern, facts, key })) => {
+                    self.served.set(vec![pattern], key);
+                    self.facts.insert_mut(name, facts);
+                }
+                // The one before is served on.
+                Some(Err(error)) => tracing::error!(name, error, "a stored certificate can't be used"),
+                None => self.remove(&name),
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.facts.remove_mut(name);
+        if let Ok(pattern) = name.parse() {
+            self.served.remove(&pattern);
+        }
+    }
+}
+
+/// What has become of the certificate for a name; `None`: it is gone.
+struct Change {
+    name: String,
+    opened: Option<Result<Opened, String>>,
+}
+
+/// A stored certificate, ready to be served.
+struct Opened {
+    pattern: HostPattern,
+    facts: Facts,
+    key: Arc<CertifiedKey>,
+}
+
+/// Opens what a batch brings, on all processors if it is much: to read and check a key takes longer than all the rest.
+async fn open_all(vault: &Arc<Vault>, batch: Batch) -> Vec<Change> {
+    if batch.events.len() < OPENED_ASIDE_MIN {
+        return batch.events.into_iter().map(|event| open_event(vault, event)).collect();
+    }
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let share = batch.events.len().div_ceil(threads);
+    let mut events = batch.events.into_iter();
+    let parts = (0..threads).map(|_| {
+        let (vault, part): (_, Vec<Event>) = (vault.clone(), events.by_ref().take(share).collect());
+        tokio::task::spawn_blocking(move || part.into_iter().map(|event| open_event(&vault, event)).collect::<Vec<_>>())
+    });
+    let mut changes = Vec::new();
+    for part in parts.collect::<Vec<_>>() {
+        match part.await {
+            Ok(part) => changes.extend(part),
+            Err(error) => tracing::error!(%error, "stored certificates could not be opened"),
+        }
+    }
+    changes
+}
+
+/// From so many certificates on they are opened on threads for long work.
+const OPENED_ASIDE_MIN: usize = 16;
+
+fn open_event(vault: &Vault, event: Event) -> Change {
+    let name = event.key().as_str().strip_prefix(keys::CERTIFICATE_PREFIX).unwrap_or_default().to_owned();
+    let opened = match event {
+        Event::Put { entry, .. } => Some(open(vault, &name, &entry.value)),
+        Event::Delete { .. } => None,
+    };
+    Change { name, opened }
+}
 
 fn open(vault: &Vault, name: &str, record: &[u8]) -> Result<Opened, String> {
     let certificate = vault.open_certificate(name, record)?;
     let key = roo_proxy::certified_key(&certificate.chain_pem, &certificate.key_pem).map_err(|e| e.to_string())?;
     let pattern = name.parse::<HostPattern>().map_err(|error| error.to_string())?;
-    Ok((certificate.facts(), (vec![pattern], key)))
+    Ok(Opened { pattern, facts: certificate.facts(), key })
 }

@@ -1,13 +1,12 @@
 //! One running node: everything started in order, watched, and stopped in order.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use roo_acme::{Authority, Issuer};
+use roo_acme::{Authority, Issuer, Names};
 use roo_kv::{Peers, Secret, Store};
 use roo_proxy::{Events, Listeners, Port, Proxy};
 use tokio::net::TcpListener;
@@ -117,7 +116,7 @@ impl Node {
         let control = proxy.control();
         let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
 
-        let (wanted_sender, wanted) = watch::channel(Arc::new(BTreeSet::new()));
+        let (wanted_sender, wanted) = watch::channel(Names::default());
         let certificates = certificates::publish(&store, vault.clone(), control.clone(), wanted.clone());
         answers::publish(&store, control.clone());
         let routes = routes::publish(&store, control.clone(), wanted_sender);

@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_new_label_is_written_and_a_lasting_one_is_left_alone() {
         let labels = snapshot(&[("a.example", "http://shop_web:80")]);
-        let plan_new = plan(&labels, &Routes::new());
+        let plan_new = plan(&labels, &Routes::new_sync());
         assert!(matches!(plan_new.changes.as_slice(), [Change::Put { seen: None, .. }]), "{plan_new:?}");
         assert_eq!(plan(&labels, &stored(&[("a.example:https", OURS)])), Plan::default());
     }
@@ -150,10 +150,12 @@ mod tests {
 
     #[test]
     fn a_route_that_is_not_understood_stays_and_is_reported() {
-        let mut current = stored(&[("a.example:https", OURS)]);
-        for route in current.values_mut() {
-            route.parsed = Err("unknown field".to_owned());
-        }
+        let error = Err("unknown field".to_owned());
+        let understood = stored(&[("a.example:https", OURS)]);
+        let broken = understood.iter().map(|(key, stored)| {
+            (key.clone(), Stored { revision: stored.revision, served: None, parsed: error.clone() })
+        });
+        let current = broken.collect();
         let plan = plan(&snapshot(&[("a.example", "http://shop_web:80")]), &current);
         assert_eq!((plan.changes.len(), plan.conflicts.len()), (0, 1));
     }

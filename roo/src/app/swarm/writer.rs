@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_secs(2);
 /// Brings the store in line with the labels while it holds the lock.
 pub(super) struct Writer {
     pub(super) locks: Locks,
-    pub(super) routes: watch::Receiver<Option<Arc<Routes>>>,
+    pub(super) routes: watch::Receiver<Option<Routes>>,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) conflicts: watch::Sender<Vec<Conflict>>,
 }
