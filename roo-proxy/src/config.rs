@@ -1,6 +1,7 @@
 //! What a proxy is started with. Every bound has its default here.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -19,6 +20,12 @@ pub struct Config {
     pub resolver: Option<SocketAddr>,
     /// Peers whose `X-Forwarded-*`, `Forwarded`, `X-Real-IP` and `X-Request-Id` are believed. Default none.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where this process listens besides the proxy. No upstream is connected to there, nor at the proxy's own listeners,
+    /// unless its route allows the address. Default none.
+    pub other_listeners: Vec<SocketAddr>,
+    /// Directories whose sockets destinations such as `unix:/run/app.sock` may name, deep below as well. Default
+    /// none: a socket may be a door to the whole machine, as that of a container engine is.
+    pub unix_upstreams: Vec<PathBuf>,
     /// The port that redirects to https name; `None` takes the https listener's.
     pub https_port: Option<u16>,
 }
@@ -31,6 +38,8 @@ impl Default for Config {
             certificate_wait: Duration::from_secs(20),
             resolver: None,
             trusted_proxies: Vec::new(),
+            other_listeners: Vec::new(),
+            unix_upstreams: Vec::new(),
             https_port: None,
         }
     }

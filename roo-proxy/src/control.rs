@@ -1,6 +1,7 @@
 //! The handle by which snapshots come in, and what the workers share.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use crate::certificate::Certificates;
 use crate::config::Config;
 use crate::event::EventSender;
+use crate::listener::Listeners;
 use crate::replies::Replies;
 use crate::service::ServiceTable;
 use crate::table::RouteTable;
@@ -92,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) replies: ArcSwap<Replies>,
     pub(crate) events: EventSender,
     pub(crate) config: Config,
+    /// Where this process listens itself.
+    pub(crate) listeners: Vec<SocketAddr>,
     /// The port that redirects name.
     pub(crate) https_port: u16,
     pub(crate) counts: Counts,
@@ -111,19 +115,21 @@ pub(crate) struct Counts {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, https_port: u16, workers: usize, events: EventSender) -> Shared {
+    pub(crate) fn new(config: Config, listeners: &Listeners, events: EventSender) -> Shared {
+        let own = config.other_listeners.iter().copied().chain([listeners.http(), listeners.https()]);
         Shared {
+            listeners: own.collect(),
             routes: ArcSwap::default(),
             services: ArcSwap::default(),
             certificates: Arc::default(),
             certificates_changed: watch::Sender::new(0),
             replies: ArcSwap::default(),
             events,
+            https_port: config.https_port.unwrap_or(listeners.https().port()),
             config,
-            https_port,
             counts: Counts {
                 connections: AtomicUsize::new(0),
-                requests: (0..workers).map(|_| OwnLine::default()).collect(),
+                requests: (0..listeners.workers()).map(|_| OwnLine::default()).collect(),
                 tunnels: AtomicUsize::new(0),
                 certificate_waiters: AtomicUsize::new(0),
             },

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use crate::name::{self, NameError};
 use crate::origin::{OriginError, Scheme, parse_port};
 
-/// One upstream, written as a URL: `http://stack_service:80`, `https://10.0.0.7:8443/base`.
+/// One upstream, written as a URL: `http://stack_service:80`, `https://10.0.0.7:8443/base`, or a socket of this machine:
+/// `unix:/run/app.sock`, with a path to put in front `unix:/run/app.sock:/base`.
 ///
 /// `Display` gives a URL back that parses to the same destination; the scheme's own port is dropped, except before a
 /// service, whose instances have ports of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Destination {
-    /// Plain or TLS towards the upstream.
+    /// Plain or TLS towards the upstream; plain over a socket of this machine.
     pub scheme: Scheme,
     /// A name to resolve, an address or a service.
     pub host: DestinationHost,
@@ -34,6 +35,8 @@ pub enum DestinationHost {
     /// The service of this name, written with [`SERVICE_SUFFIX`]: looked up in the
     /// [`ServiceTable`](crate::ServiceTable), never in the DNS.
     Service(Arc<str>),
+    /// The absolute path of a socket on this machine.
+    Unix(Arc<str>),
 }
 
 /// What follows a service's name where it stands as a host: `shop.service.roo` is the service `shop`.
@@ -59,6 +62,9 @@ impl FromStr for Destination {
         if text.len() > URL_BYTES_MAX {
             return Err(DestinationError::TooLong);
         }
+        if let Some(rest) = text.strip_prefix("unix:") {
+            return parse_unix(rest);
+        }
         let (scheme, rest) = text.split_once("://").ok_or(DestinationError::SchemeMissing)?;
         let scheme: Scheme =
             scheme.parse().map_err(|_: OriginError| DestinationError::Scheme { scheme: scheme.into() })?;
@@ -78,7 +84,11 @@ impl FromStr for Destination {
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme, self.authority(), self.path)
+        match &self.host {
+            DestinationHost::Unix(_) if self.path.is_empty() => write!(f, "{}", self.host),
+            DestinationHost::Unix(_) => write!(f, "{}:{}", self.host, self.path),
+            _ => write!(f, "{}://{}{}", self.scheme, self.authority(), self.path),
+        }
     }
 }
 
@@ -89,6 +99,7 @@ impl fmt::Display for DestinationHost {
             DestinationHost::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
             DestinationHost::Name(name) => f.write_str(name),
             DestinationHost::Service(name) => write!(f, "{name}{SERVICE_SUFFIX}"),
+            DestinationHost::Unix(path) => write!(f, "unix:{path}"),
         }
     }
 }
@@ -119,6 +130,12 @@ pub enum DestinationError {
     Service {
         /// The text before the suffix.
         name: String,
+    },
+    /// What stands behind `unix:` is not the path of a socket.
+    #[error("{path:?} is not a path of a socket: write it from / on, as in unix:/run/app.sock, with at most 107 bytes")]
+    Socket {
+        /// The path as found.
+        path: String,
     },
     /// `[...]` does not hold an IPv6 address.
     #[error("{host:?} is not an IPv6 address in brackets")]
@@ -172,6 +189,30 @@ fn parse_authority(authority: &str) -> Result<(DestinationHost, Option<u16>), De
     };
     Ok((parse_host(host)?, port))
 }
+
+/// `unix:` is gone already. Three slashes are taken as well, as other programs write it.
+fn parse_unix(rest: &str) -> Result<Destination, DestinationError> {
+    let (socket, path) = match rest.split_once(':') {
+        Some((socket, path)) => (socket, path),
+        None => (rest, ""),
+    };
+    if path.contains(['?', '#']) {
+        return Err(DestinationError::QueryOrFragment);
+    }
+    let socket = socket.strip_prefix("//").unwrap_or(socket);
+    let is_part =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(|b| b.is_ascii_graphic());
+    let is_socket =
+        socket.len() <= SOCKET_BYTES_MAX && socket.strip_prefix('/').is_some_and(|s| s.split('/').all(is_part));
+    if !is_socket || !(path.is_empty() || path.starts_with('/')) {
+        return Err(DestinationError::Socket { path: rest.into() });
+    }
+    let host = DestinationHost::Unix(socket.into());
+    Ok(Destination { scheme: Scheme::Http, host, port: None, path: parse_path(path)? })
+}
+
+/// What the system takes (unix(7)), less the NUL at its end.
+const SOCKET_BYTES_MAX: usize = 107;
 
 fn parse_host(host: &str) -> Result<DestinationHost, DestinationError> {
     if host.is_empty() {
@@ -233,6 +274,9 @@ mod tests {
             ("http://Stack_Shop.service.roo.", "http://stack_shop.service.roo"),
             ("http://shop.service.roo:80/a", "http://shop.service.roo:80/a"),
             ("http://service.roo:80", "http://service.roo"),
+            ("unix:/run/app.sock", "unix:/run/app.sock"),
+            ("unix:///run/app.sock:/", "unix:/run/app.sock"),
+            ("unix:/run/app.sock:/base/", "unix:/run/app.sock:/base"),
         ] {
             assert_eq!(text.parse::<Destination>().unwrap().to_string(), shown);
         }
@@ -257,13 +301,18 @@ mod tests {
             let url = format!("http://{name}.service.roo");
             assert_eq!(fault(&url), DestinationError::Service { name: name.into() });
         }
+        for socket in ["", "app.sock", "/", "/run/", "/run/../app", "/run/./app", "/run//app", "/a b", "/a:b"] {
+            assert!(matches!(fault(&format!("unix:{socket}")), DestinationError::Socket { .. }), "{socket}");
+        }
+        assert!(matches!(fault(&format!("unix:/{}", "a".repeat(107))), DestinationError::Socket { .. }));
+        assert_eq!(fault("unix:/a:/b?c"), DestinationError::QueryOrFragment);
         assert!(matches!(fault("http://a/b c"), DestinationError::Path { character: ' ' }));
         assert!(matches!(fault("http://a/b\r\nc"), DestinationError::Path { character: '\r' }));
     }
 
     proptest! {
         #[test]
-        fn any_text_is_parsed_or_refused(text in "(https?://)?\\PC{0,60}") {
+        fn any_text_is_parsed_or_refused(text in "(https?://|unix:/)?\\PC{0,60}") {
             if let Ok(destination) = text.parse::<Destination>() {
                 prop_assert_eq!(destination.to_string().parse::<Destination>().unwrap(), destination);
             }

@@ -18,6 +18,17 @@ pub enum Event {
         /// The name asked for; for a wildcard route the concrete name.
         name: HostName,
     },
+    /// A destination led to where nothing may be connected to.
+    UpstreamForbidden {
+        /// The route's origin, in its text form.
+        origin: Arc<str>,
+        /// The destination's URL.
+        destination: Arc<str>,
+        /// What it led to, as text.
+        address: String,
+        /// Why that is refused.
+        why: &'static str,
+    },
     /// A destination failed a request, whether or not another one could answer it.
     UpstreamFailed {
         /// The route's origin, in its text form.

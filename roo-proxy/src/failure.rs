@@ -37,6 +37,9 @@ pub(crate) enum Failure {
     /// The destination's name does not resolve.
     #[error("the service's address is not known")]
     Unresolved,
+    /// Nothing may be connected to at the destination's address.
+    #[error("the service's address is not allowed")]
+    Forbidden,
     /// No address accepted the connection.
     #[error("the service refused the connection")]
     Refused,
@@ -82,6 +85,7 @@ impl Failure {
             Failure::RequestTimeout => "request-timeout",
             Failure::NoUpstream => "no-upstream",
             Failure::Unresolved => "upstream-unresolved",
+            Failure::Forbidden => "upstream-forbidden",
             Failure::Refused => "upstream-refused",
             Failure::Reset => "upstream-reset",
             Failure::Tls => "upstream-tls",
@@ -99,14 +103,24 @@ impl Failure {
             Failure::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Failure::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Failure::NoUpstream | Failure::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
-            Failure::Unresolved | Failure::Refused | Failure::Reset | Failure::Tls => StatusCode::BAD_GATEWAY,
+            Failure::Unresolved | Failure::Forbidden | Failure::Refused | Failure::Reset | Failure::Tls => {
+                StatusCode::BAD_GATEWAY
+            }
             Failure::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
     /// Whether the upstream is to blame, which the proxy's owner is told.
     pub(crate) fn is_upstream(self) -> bool {
-        matches!(self, Failure::Unresolved | Failure::Refused | Failure::Reset | Failure::Tls | Failure::Timeout)
+        matches!(
+            self,
+            Failure::Unresolved
+                | Failure::Forbidden
+                | Failure::Refused
+                | Failure::Reset
+                | Failure::Tls
+                | Failure::Timeout
+        )
     }
 
     /// Seconds after which another try makes sense.

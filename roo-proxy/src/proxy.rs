@@ -45,8 +45,7 @@ impl Proxy {
     pub fn start(listeners: Listeners, config: Config) -> Result<(Proxy, Events), StartError> {
         metric::describe();
         let (sender, events) = event::channel();
-        let https_port = config.https_port.unwrap_or(listeners.https().port());
-        let shared = Arc::new(Shared::new(config, https_port, listeners.workers(), sender));
+        let shared = Arc::new(Shared::new(config, &listeners, sender));
         let tls = Configs::new(shared.certificates.clone()).map_err(|source| StartError::Tls { source })?;
         let tls = Arc::new(tls);
         // Dropped on an early return, it stops the threads that were started.

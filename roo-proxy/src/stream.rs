@@ -10,14 +10,14 @@ use tokio::net::TcpStream;
 
 use crate::activity::Activity;
 
-/// A TCP stream, client's or upstream's, below TLS if there is any.
-pub(crate) struct Stream {
-    socket: TcpStream,
+/// A socket, client's or upstream's, below TLS if there is any.
+pub(crate) struct Stream<S = TcpStream> {
+    socket: S,
     activity: Rc<Activity>,
 }
 
-impl Stream {
-    pub(crate) fn new(socket: TcpStream, activity: Rc<Activity>) -> Stream {
+impl<S> Stream<S> {
+    pub(crate) fn new(socket: S, activity: Rc<Activity>) -> Stream<S> {
         Stream { socket, activity }
     }
 
@@ -29,7 +29,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -45,7 +45,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.socket).poll_write(context, bytes);
         self.wrote(result)

@@ -15,6 +15,7 @@ use super::upload::{Downstream, Upload, UploadFault};
 use crate::activity::Phase;
 use crate::buffer::{BUFFER_BYTES, Buffers};
 use crate::codec::{Framing, HeadEnd, Malformed, Response};
+use crate::event::Event;
 use crate::failure::Failure;
 use crate::table::Entry;
 use crate::upstream::Upstream;
@@ -177,7 +178,7 @@ impl<'a> Sending<'a> {
         left: usize,
         client: &mut D,
     ) -> Result<Answered, Missed> {
-        let key = connect::key(&candidate.upstream, candidate.address);
+        let key = connect::key(&candidate.upstream, &candidate.address);
         while let Some(connection) = self.worker.pool.take(&key) {
             match self.exchange(connection, candidate, client, true).await {
                 // A stale connection says nothing about the address.
@@ -186,7 +187,7 @@ impl<'a> Sending<'a> {
             }
         }
         let deadline = share(Instant::now(), self.connect_by(), left);
-        let connecting = connect::connect(self.worker, &candidate.upstream, candidate.address, deadline);
+        let connecting = connect::connect(self.worker, &candidate.upstream, &candidate.address, deadline);
         match attended(client, connecting).await {
             Ok(Ok(connection)) => self.exchange(connection, candidate, client, false).await,
             Ok(Err(fault)) => Err(self.not_connected(candidate, &fault)),
@@ -203,7 +204,15 @@ impl<'a> Sending<'a> {
             route = %self.entry.origin, destination = %candidate.upstream.url, address = %candidate.address,
             %fault, "upstream connection failed"
         );
-        self.worker.avoided.add(candidate.address, Instant::now());
+        if let ConnectError::Forbidden(why) = fault {
+            self.worker.shared.events.tell(Event::UpstreamForbidden {
+                origin: self.entry.origin.clone(),
+                destination: candidate.upstream.url.clone(),
+                address: candidate.address.to_string(),
+                why,
+            });
+        }
+        self.worker.avoided.add(candidate.address.clone(), Instant::now());
         // Whatever the fault: nothing of the request was sent.
         Missed::Unsent(fault.failure())
     }

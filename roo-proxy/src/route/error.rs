@@ -48,6 +48,12 @@ pub enum RouteError {
         /// The value as found.
         text: String,
     },
+    /// `allow_addresses` holds what is neither an address nor a network.
+    #[error("allow_addresses holds {text:?}: write networks or addresses, such as 169.254.0.0/16 or fe80::1")]
+    Address {
+        /// The text as found.
+        text: String,
+    },
     /// `tls.ca` is not PEM with certificates.
     #[error("tls.ca holds no valid PEM certificate: {fault}")]
     Ca {

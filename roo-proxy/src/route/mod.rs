@@ -3,10 +3,12 @@
 mod document;
 mod duration;
 mod error;
+mod networks;
 
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::destination::Destination;
@@ -28,6 +30,9 @@ pub struct Route {
     pub response_timeout: Option<Duration>,
     /// Longest wait for name and connection; `None` takes the proxy's default.
     pub connect_timeout: Option<Duration>,
+    /// Networks in which destinations may be although no other route's may: link-local ones, a cloud's metadata service,
+    /// listeners of Roo itself.
+    pub allow_addresses: Vec<IpNet>,
     /// How `https` destinations are verified.
     pub tls: UpstreamTls,
     /// Who wrote the route. Opaque to the proxy.
@@ -112,6 +117,7 @@ mod tests {
     fn a_document_is_read_in_full() {
         let route = Route::parse(
             br#"{"to":["http://a:80","http://b:80/path"],"response_timeout":"30s","connect_timeout":2,
+                 "allow_addresses":["169.254.0.0/16","fe80::1"],
                  "tls":{"insecure":true,"server_name":"b.example"},"source":"docker:svc"}"#,
         )
         .unwrap();
@@ -119,6 +125,7 @@ mod tests {
         assert_eq!(route.to[1].path, "/path");
         assert_eq!(route.response_timeout, Some(Duration::from_secs(30)));
         assert_eq!(route.connect_timeout, Some(Duration::from_secs(2)));
+        assert_eq!(route.allow_addresses, ["169.254.0.0/16", "fe80::1/128"].map(|text| text.parse().unwrap()));
         assert!(route.tls.insecure);
         assert_eq!(route.source.as_deref(), Some("docker:svc"));
         assert_eq!(Route::parse(route.to_json().as_bytes()).unwrap(), route);
@@ -138,6 +145,7 @@ mod tests {
             (r#"{"source":"x"}"#, "to"),
             (r#"{"to":"http://a","response_timeout":"0s"}"#, "response_timeout"),
             (r#"{"to":"http://a","response_timeout":"soon"}"#, "500ms"),
+            (r#"{"to":"http://a","allow_addresses":["link-local"]}"#, "169.254.0.0/16"),
             (r#"{"to":"http://a","tls":{"ca":"x"}}"#, "tls.ca"),
             (r#"{"to":"http://a","tls":{"server_name":"a b"}}"#, "server_name"),
             (r#"{"to":"http://a","tls":{"secure":false}}"#, "secure"),

@@ -1,18 +1,19 @@
 //! Making a new connection to an upstream address.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::Upstream;
+use super::address::Address;
 use super::connection::{Connection, UpstreamStream};
+use super::guard;
 use super::pool::Key;
 use super::tls::Profile;
 use crate::failure::Failure;
@@ -25,6 +26,9 @@ pub(crate) enum ConnectError {
     /// The address did not accept.
     #[error("no connection: {0}")]
     Refused(io::Error),
+    /// Nothing may be connected to there.
+    #[error("not allowed: {0}")]
+    Forbidden(&'static str),
     /// It accepted, but the TLS handshake failed.
     #[error("no TLS: {0}")]
     Tls(String),
@@ -37,6 +41,7 @@ impl ConnectError {
     pub(crate) fn failure(&self) -> Failure {
         match self {
             ConnectError::Refused(_) => Failure::Refused,
+            ConnectError::Forbidden(_) => Failure::Forbidden,
             ConnectError::Tls(_) => Failure::Tls,
             ConnectError::Timeout => Failure::Timeout,
         }
@@ -44,15 +49,16 @@ impl ConnectError {
 }
 
 /// What is pooled together for this upstream at this address.
-pub(crate) fn key(upstream: &Upstream, address: SocketAddr) -> Key {
-    Key { address, profile: upstream.tls.as_ref().map_or(0, |profile| profile.id) }
+pub(crate) fn key(upstream: &Upstream, address: &Address) -> Key {
+    let profile = upstream.tls.as_ref().map_or(0, |profile| profile.id);
+    Key { address: address.clone(), profile, apart: upstream.apart }
 }
 
 /// Connects, TLS included.
 pub(crate) async fn connect(
     worker: &Rc<Worker>,
     upstream: &Upstream,
-    address: SocketAddr,
+    address: &Address,
     deadline: Instant,
 ) -> Result<Connection, ConnectError> {
     let connecting = open(worker, upstream, address);
@@ -62,14 +68,25 @@ pub(crate) async fn connect(
     }
 }
 
-async fn open(worker: &Rc<Worker>, upstream: &Upstream, address: SocketAddr) -> Result<Connection, ConnectError> {
-    let socket = TcpStream::connect(address).await.map_err(ConnectError::Refused)?;
-    tune(&socket).map_err(ConnectError::Refused)?;
+async fn open(worker: &Rc<Worker>, upstream: &Upstream, address: &Address) -> Result<Connection, ConnectError> {
     let activity = worker.sweep.activity();
-    let stream = Stream::new(socket, activity.clone());
-    let stream = match &upstream.tls {
-        None => UpstreamStream::Plain(stream),
-        Some(profile) => UpstreamStream::Tls(Box::new(handshake(profile, stream).await?)),
+    let stream = match address {
+        Address::Ip(address) => {
+            let (allowed, listeners) = (&upstream.allowed_addresses, &worker.shared.listeners);
+            guard::ip(*address, allowed, listeners).map_err(ConnectError::Forbidden)?;
+            let socket = TcpStream::connect(address).await.map_err(ConnectError::Refused)?;
+            tune(&socket).map_err(ConnectError::Refused)?;
+            let stream = Stream::new(socket, activity.clone());
+            match &upstream.tls {
+                None => UpstreamStream::Plain(stream),
+                Some(profile) => UpstreamStream::Tls(Box::new(handshake(profile, stream).await?)),
+            }
+        }
+        Address::Unix(path) => {
+            guard::unix(path, &worker.shared.config.unix_upstreams).map_err(ConnectError::Forbidden)?;
+            let socket = UnixStream::connect(&**path).await.map_err(ConnectError::Refused)?;
+            UpstreamStream::Unix(Stream::new(socket, activity.clone()))
+        }
     };
     Ok(Connection { stream, input: BytesMut::new(), activity, key: key(upstream, address) })
 }

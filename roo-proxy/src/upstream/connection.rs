@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
 use tokio_rustls::client::TlsStream;
 
 use super::pool::Key;
@@ -23,10 +24,11 @@ pub(crate) struct Connection {
     pub(crate) key: Key,
 }
 
-/// Plain or TLS.
+/// Plain or TLS over TCP, or a socket of this machine.
 pub(crate) enum UpstreamStream {
     Plain(Stream),
     Tls(Box<TlsStream<Stream>>),
+    Unix(Stream<UnixStream>),
 }
 
 impl Connection {
@@ -60,6 +62,7 @@ impl AsyncRead for UpstreamStream {
         match self.get_mut() {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            UpstreamStream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -69,6 +72,7 @@ impl AsyncWrite for UpstreamStream {
         match self.get_mut() {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            UpstreamStream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -76,6 +80,7 @@ impl AsyncWrite for UpstreamStream {
         match self.get_mut() {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_flush(context),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_flush(context),
+            UpstreamStream::Unix(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -83,6 +88,7 @@ impl AsyncWrite for UpstreamStream {
         match self.get_mut() {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            UpstreamStream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

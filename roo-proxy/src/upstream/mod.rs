@@ -1,14 +1,18 @@
 //! The upstream side: which address, which connection, and how it is made.
 
+pub(crate) mod address;
 pub(crate) mod connect;
 pub(crate) mod connection;
+mod guard;
 pub(crate) mod names;
 pub(crate) mod pick;
 pub(crate) mod pool;
 pub(crate) mod tls;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use ipnet::IpNet;
 
 use crate::destination::Destination;
 use crate::origin::Scheme;
@@ -31,6 +35,10 @@ pub(crate) struct Upstream {
     pub(crate) origin_host: String,
     /// How to speak TLS to it, if it is `https`.
     pub(crate) tls: Option<Arc<Profile>>,
+    /// Where it may lead although nobody else's may.
+    pub(crate) allowed_addresses: Vec<IpNet>,
+    /// An id of its own if its connections are for nobody else, since it may go where others may not; else zero.
+    pub(crate) apart: u64,
 }
 
 impl Upstreams {
@@ -42,10 +50,13 @@ impl Upstreams {
 
 impl Upstream {
     fn new(destination: &Destination, route: &Route) -> Upstream {
+        static APART: AtomicU64 = AtomicU64::new(1);
         Upstream {
             url: destination.to_string().into(),
             origin_host: format!("x-origin-host: {}\r\n", destination.authority()),
             tls: (destination.scheme == Scheme::Https).then(|| Profile::of(&route.tls, &destination.host)),
+            allowed_addresses: route.allow_addresses.clone(),
+            apart: if route.allow_addresses.is_empty() { 0 } else { APART.fetch_add(1, Ordering::Relaxed) },
             destination: destination.clone(),
         }
     }

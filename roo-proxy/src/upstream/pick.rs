@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
+use super::address::Address;
 use super::names::Name;
 use super::{Upstream, Upstreams};
 use crate::destination::DestinationHost;
@@ -22,16 +23,16 @@ use crate::worker::Worker;
 #[derive(Clone)]
 pub(crate) struct Candidate {
     pub(crate) upstream: Arc<Upstream>,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     weight: u16,
 }
 
 /// Addresses that refused a moment ago. They are tried last, and as before once the moment is over.
 #[derive(Default)]
-pub(crate) struct Avoided(RefCell<HashMap<SocketAddr, Instant>>);
+pub(crate) struct Avoided(RefCell<HashMap<Address, Instant>>);
 
 impl Avoided {
-    pub(crate) fn add(&self, address: SocketAddr, now: Instant) {
+    pub(crate) fn add(&self, address: Address, now: Instant) {
         self.0.borrow_mut().insert(address, now + AVOID_FOR);
     }
 
@@ -39,7 +40,7 @@ impl Avoided {
         self.0.borrow_mut().retain(|_, until| *until > now);
     }
 
-    fn contains(&self, address: &SocketAddr) -> bool {
+    fn contains(&self, address: &Address) -> bool {
         let avoided = self.0.borrow();
         // The common case costs no clock and no hash.
         !avoided.is_empty() && avoided.get(address).is_some_and(|until| *until > Instant::now())
@@ -153,17 +154,19 @@ impl Known {
 
     fn add(&mut self, worker: &Worker, upstream: &Arc<Upstream>, host: &DestinationHost, port: u16, weight: u16) {
         let weight = weight.max(1);
-        let candidate = |ip: IpAddr| Candidate { upstream: upstream.clone(), address: (ip, port).into(), weight };
+        let candidate = |address: Address| Candidate { upstream: upstream.clone(), address, weight };
+        let at = |ip: IpAddr| candidate(Address::Ip((ip, port).into()));
         match host {
-            DestinationHost::Address(ip) => self.candidates.push(candidate(*ip)),
+            DestinationHost::Address(ip) => self.candidates.push(at(*ip)),
             DestinationHost::Name(name) => {
                 self.has_names = true;
                 let name = worker.names.name(name);
                 match name.addresses() {
-                    Some(addresses) => self.candidates.extend(addresses.iter().map(|ip| candidate(*ip))),
+                    Some(addresses) => self.candidates.extend(addresses.iter().map(|ip| at(*ip))),
                     None => self.unanswered.push(name),
                 }
             }
+            DestinationHost::Unix(path) => self.candidates.push(candidate(Address::Unix(path.clone()))),
             DestinationHost::Service(_) => {}
         }
     }
@@ -234,9 +237,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_address_is_avoided_for_a_moment() {
         let avoided = Avoided::default();
-        let address = ([127, 0, 0, 1], 1).into();
+        let address = Address::Ip(([127, 0, 0, 1], 1).into());
         assert!(!avoided.contains(&address));
-        avoided.add(address, Instant::now());
+        avoided.add(address.clone(), Instant::now());
         assert!(avoided.contains(&address));
         tokio::time::advance(AVOID_FOR).await;
         assert!(!avoided.contains(&address));

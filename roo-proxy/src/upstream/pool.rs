@@ -1,21 +1,23 @@
 //! Idle upstream connections of one worker, newest first.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::address::Address;
 use super::connection::Connection;
 use crate::activity::Phase;
 use crate::map::Map;
 
 /// What makes two upstream connections interchangeable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// The TLS profile's id; zero for a plain connection.
     pub(crate) profile: u64,
+    /// The id of an upstream that shares with no other; zero for all others.
+    pub(crate) apart: u64,
 }
 
 /// The pool. Never shared between threads, hence without a lock.
@@ -50,7 +52,7 @@ impl Pool {
     pub(crate) fn put(&self, connection: Connection) {
         connection.activity.enter(Phase::Untimed);
         let mut idle = self.idle.borrow_mut();
-        let list = idle.entry(connection.key).or_default();
+        let list = idle.entry(connection.key.clone()).or_default();
         if list.len() < self.per_key_max {
             list.push(Idle { connection, since: Instant::now() });
         }

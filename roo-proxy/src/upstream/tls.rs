@@ -56,7 +56,7 @@ fn bare_name(host: &DestinationHost) -> String {
     match host {
         DestinationHost::Address(address) => address.to_string(),
         DestinationHost::Name(name) => name.trim_end_matches('.').to_owned(),
-        DestinationHost::Service(_) => host.to_string(),
+        DestinationHost::Service(_) | DestinationHost::Unix(_) => host.to_string(),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::upstream::Upstream;
 type Records = Arc<Mutex<HashMap<String, Vec<Ipv4Addr>>>>;
 
 /// A DNS server over UDP that knows addresses, with a long time to live, and denies all else.
-struct Dns {
+pub(crate) struct Dns {
     address: SocketAddr,
     records: Records,
     asked: Arc<Mutex<Vec<String>>>,
@@ -23,7 +23,7 @@ struct Dns {
 }
 
 impl Dns {
-    async fn start() -> Dns {
+    pub(crate) async fn start() -> Dns {
         let socket = UdpSocket::bind(loopback()).await.unwrap();
         let dns = Dns {
             address: socket.local_addr().unwrap(),
@@ -45,7 +45,7 @@ impl Dns {
         dns
     }
 
-    fn set(&self, name: &str, addresses: &[[u8; 4]]) {
+    pub(crate) fn set(&self, name: &str, addresses: &[[u8; 4]]) {
         let addresses = addresses.iter().copied().map(Ipv4Addr::from).collect();
         self.records.lock().unwrap().insert(name.to_owned(), addresses);
     }
@@ -55,7 +55,7 @@ impl Dns {
         self.silent.lock().unwrap().push(name.to_owned());
     }
 
-    fn bench(&self) -> Bench {
+    pub(crate) fn bench(&self) -> Bench {
         Bench::with(Config { resolver: Some(self.address), ..Config::default() })
     }
 }

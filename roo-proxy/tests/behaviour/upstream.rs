@@ -11,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_rustls::TlsAcceptor;
 
 use crate::bench::{Authority, loopback};
@@ -100,6 +100,19 @@ impl Upstream {
     /// As `echo`, at a given address.
     pub(crate) async fn echo_at(address: SocketAddr, name: &'static str) -> Upstream {
         Upstream::listen_at(address, move |socket| answer(socket, move |request| echo(name, request))).await
+    }
+
+    /// As `echo`, on a socket of this machine. Its address has no meaning.
+    pub(crate) fn echo_on_socket(listener: UnixListener, name: &'static str) -> Upstream {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(answer(socket, move |request| echo(name, request)));
+            }
+        });
+        Upstream { address: loopback(), connections, task }
     }
 
     async fn listen_at<H, F>(address: SocketAddr, handler: H) -> Upstream

@@ -109,6 +109,9 @@ impl Node {
         let proxy_config = roo_proxy::Config {
             resolver: config.resolver,
             https_port: config.published_https,
+            trusted_proxies: config.trusted_proxies,
+            other_listeners: vec![bound.api_address, bound.raft_address],
+            unix_upstreams: config.unix_upstreams,
             ..roo_proxy::Config::default()
         };
         let (proxy, events) = Proxy::start(bound.proxy, proxy_config)
@@ -377,6 +380,9 @@ fn nudges(mut events: Events) -> mpsc::Receiver<String> {
         while let Some(event) = events.next().await {
             match event {
                 roo_proxy::Event::CertificateWanted { name } => drop(sender.try_send(name.to_string())),
+                roo_proxy::Event::UpstreamForbidden { origin, destination, address, why } => {
+                    tracing::warn!(route = %origin, %destination, address, why, "a destination is not connected to");
+                }
                 other => tracing::debug!(?other, "the proxy reports"),
             }
         }

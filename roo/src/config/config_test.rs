@@ -74,6 +74,8 @@ fn each_wrong_value_is_refused() {
         ("http", "70000"),
         ("https", "nowhere"),
         ("advertise", ":1"),
+        ("trusted-proxies", "10.0.0.0/8,office"),
+        ("unix-upstreams", "/run/app,app"),
         ("resolver", "dns.example"),
         ("start-delay", "soon"),
         ("expect", "0"),
@@ -89,6 +91,14 @@ fn each_wrong_value_is_refused() {
         let mistakes = resolve(&[(name, value)], &[], &[]).expect_err(name).to_string();
         assert!(mistakes.starts_with(&format!("--{name}: ")), "{mistakes}");
     }
+}
+
+#[test]
+fn a_list_is_separated_by_commas() {
+    let config =
+        resolve(&[("trusted-proxies", "10.0.0.0/8, ::1")], &[("ROO_UNIX_UPSTREAMS", "/a,/b")], &[]).expect("valid");
+    assert_eq!(config.trusted_proxies, ["10.0.0.0/8", "::1/128"].map(|text| text.parse().expect("a network")));
+    assert_eq!(config.unix_upstreams, [Path::new("/a"), Path::new("/b")]);
 }
 
 #[test]

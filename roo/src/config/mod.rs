@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use roo_acme::{AcmeConfig, Authority};
 use roo_kv::{Secret, VotersMax};
+use roo_proxy::IpNet;
 
 use file::ConfigFile;
 pub(crate) use known::{api_tls, api_token, data_dir_token, known_secrets, present_secret, secret_path};
@@ -57,6 +58,10 @@ pub(crate) struct Config {
     /// Whether the API speaks TLS.
     pub(crate) api_tls: bool,
     pub(crate) raft: SocketAddr,
+    /// Whose forwarding fields are believed.
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Directories whose sockets routes may lead to.
+    pub(crate) unix_upstreams: Vec<PathBuf>,
     pub(crate) workers: usize,
     pub(crate) advertise: Option<String>,
     pub(crate) peers: roo_kv::Peers,
@@ -132,6 +137,8 @@ impl Config {
             api,
             api_tls: reader.read("api-tls", boolean).unwrap_or(false),
             raft,
+            trusted_proxies: reader.read("trusted-proxies", networks).unwrap_or_default(),
+            unix_upstreams: reader.read("unix-upstreams", directories).unwrap_or_default(),
             workers: reader.read("workers", workers).unwrap_or_else(cores),
             advertise: reader.read("advertise", |text| address::peer(text, raft.port())),
             peers: peers(reader, raft.port(), resolver),
@@ -203,13 +210,8 @@ fn unknown_names(surroundings: &dyn Surroundings) -> Vec<String> {
 
 fn peers(reader: &mut Reader<'_>, raft_port: u16, resolver: Option<SocketAddr>) -> roo_kv::Peers {
     let port = if raft_port == 0 { RAFT_PORT } else { raft_port };
-    let list = reader.read("peers", |text| {
-        text.split(',')
-            .map(str::trim)
-            .filter(|t| !t.is_empty())
-            .map(|t| address::peer(t, RAFT_PORT))
-            .collect::<Result<Vec<_>, _>>()
-    });
+    let list =
+        reader.read("peers", |text| items(text).map(|t| address::peer(t, RAFT_PORT)).collect::<Result<Vec<_>, _>>());
     let dns = reader.read("dns", |text| dns_name(text, port));
     match (list, dns) {
         (Some(_), Some(_)) => {
@@ -255,6 +257,27 @@ fn resolver(text: &str) -> Result<SocketAddr, String> {
         Ok(ip) => Ok(SocketAddr::new(ip, 53)),
         Err(_) => text.parse().map_err(|_| format!("`{text}` is no address of a DNS server; write ip or ip:port")),
     }
+}
+
+/// The parts of a list, separated by commas.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let network = |item: &str| {
+        let parsed = item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
+        parsed.map_err(|_| format!("`{item}` is no address and no network; write for example 10.0.0.0/8 or 10.0.0.7"))
+    };
+    items(text).map(network).collect()
+}
+
+fn directories(text: &str) -> Result<Vec<PathBuf>, String> {
+    let directory = |item: &str| match Path::new(item).is_absolute() {
+        true => Ok(PathBuf::from(item)),
+        false => Err(format!("`{item}` is no absolute path; write for example /run/app")),
+    };
+    items(text).map(directory).collect()
 }
 
 fn workers(text: &str) -> Result<usize, String> {
