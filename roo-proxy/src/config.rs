@@ -20,6 +20,10 @@ pub struct Config {
     pub resolver: Option<SocketAddr>,
     /// Peers whose `X-Forwarded-*`, `Forwarded`, `X-Real-IP` and `X-Request-Id` are believed. Default none.
     pub trusted_proxies: Vec<IpNet>,
+    /// Peers that say with a PROXY header, version 1 or 2, whose connection theirs stands for: from them it must come
+    /// first, within [`Timeouts::header`], from all others it must not. From then on the peer is whom it names, for
+    /// [`Config::trusted_proxies`] too. Default none.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Where this process listens besides the proxy. No upstream is connected to there, nor at the proxy's own listeners,
     /// unless its route allows the address. Default none.
     pub other_listeners: Vec<SocketAddr>,
@@ -38,6 +42,7 @@ impl Default for Config {
             certificate_wait: Duration::from_secs(20),
             resolver: None,
             trusted_proxies: Vec::new(),
+            proxy_protocol_from: Vec::new(),
             other_listeners: Vec::new(),
             unix_upstreams: Vec::new(),
             https_port: None,

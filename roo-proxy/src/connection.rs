@@ -1,24 +1,28 @@
 //! One client connection, from accept to close.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::activity::{Activity, Phase};
 use crate::certificate::Served;
 use crate::codec::Request;
+use crate::event::Event;
 use crate::failure::Failure;
 use crate::forward::{Outgoing, Peer};
 use crate::metric::Handshake;
 use crate::name::HostName;
 use crate::origin::Scheme;
+use crate::proxy_protocol::{self, Ends};
 use crate::request_id::RequestId;
 use crate::stream::Stream;
 use crate::target::{RecentHost, Target};
@@ -45,24 +49,50 @@ pub(crate) struct ClientTls {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(worker: Rc<Worker>, open: Open, socket: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(worker: Rc<Worker>, open: Open, mut socket: TcpStream, peer: SocketAddr) {
     // Without it small responses would wait for acknowledgements; a socket that cannot is on its way out.
     let _ = socket.set_nodelay(true);
+    let Ok(local) = socket.local_addr() else { return };
+    let mut ends = Ends::new(peer, local);
+    if contains(&worker.shared.config.proxy_protocol_from, ends.source.ip()) {
+        match apart(|| announced(&worker, &mut socket, ends)).await {
+            Some(announced) => ends = announced,
+            None => return,
+        }
+    }
     match open.scheme {
-        Scheme::Http => serve_plain(worker, open, socket, peer).await,
-        Scheme::Https => serve_tls(worker, open, socket, peer).await,
+        Scheme::Http => serve_plain(worker, open, socket, ends).await,
+        Scheme::Https => serve_tls(worker, open, socket, ends).await,
     }
 }
 
-async fn serve_plain(worker: Rc<Worker>, open: Open, socket: TcpStream, peer: SocketAddr) {
+/// Reads the PROXY header that is due: the ends of the connection that this one stands for.
+async fn announced(worker: &Worker, socket: &mut TcpStream, own: Ends) -> Option<Ends> {
+    let within = worker.shared.config.timeouts.header;
+    let why = match tokio::time::timeout(within, proxy_protocol::receive(socket)).await {
+        Ok(Ok(ends)) => return Some(ends.unwrap_or(own)),
+        Ok(Err(fault)) if fault.kind() == io::ErrorKind::InvalidData => fault.to_string(),
+        // It only looked whether somebody listens.
+        Ok(Err(_)) => return None,
+        Err(_) => "no whole PROXY header came in time".to_owned(),
+    };
+    worker.shared.events.tell(Event::ProxyHeaderMissing { peer: own.source.ip(), why });
+    None
+}
+
+fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
+async fn serve_plain(worker: Rc<Worker>, open: Open, socket: TcpStream, ends: Ends) {
     let activity = worker.sweep.activity();
     // The first byte is due as soon as a whole head: who connects here has something to say.
     activity.enter(Phase::Head);
     let stream = Stream::new(socket, activity.clone());
-    apart(|| http1::serve(stream, Client::new(worker, open, peer, activity, None))).await;
+    apart(|| http1::serve(stream, Client::new(worker, open, ends, activity, None))).await;
 }
 
-async fn serve_tls(worker: Rc<Worker>, open: Open, socket: TcpStream, peer: SocketAddr) {
+async fn serve_tls(worker: Rc<Worker>, open: Open, socket: TcpStream, ends: Ends) {
     let activity = worker.sweep.activity();
     let accepted = apart(|| tls::accept(&worker, Stream::new(socket, activity.clone()))).await;
     worker.measures.handshake(accepted.as_ref().err().copied().unwrap_or(Handshake::Done));
@@ -71,7 +101,7 @@ async fn serve_tls(worker: Rc<Worker>, open: Open, socket: TcpStream, peer: Sock
     };
     activity.is_multiplexed(is_http2);
     activity.enter(Phase::Idle);
-    let client = Client::new(worker, open, peer, activity, Some(ClientTls { name, served }));
+    let client = Client::new(worker, open, ends, activity, Some(ClientTls { name, served }));
     if is_http2 {
         apart(|| http2::serve(stream, client)).await;
     } else {
@@ -86,19 +116,12 @@ pub(crate) fn apart<F: Future>(part: impl FnOnce() -> F) -> Pin<Box<F>> {
 }
 
 impl Client {
-    fn new(
-        worker: Rc<Worker>,
-        open: Open,
-        peer: SocketAddr,
-        activity: Rc<Activity>,
-        tls: Option<ClientTls>,
-    ) -> Rc<Client> {
-        // A dual-stack socket shows IPv4 peers as mapped addresses.
-        let peer = peer.ip().to_canonical();
-        let trusted = worker.shared.config.trusted_proxies.iter().any(|net| net.contains(&peer));
+    fn new(worker: Rc<Worker>, open: Open, ends: Ends, activity: Rc<Activity>, tls: Option<ClientTls>) -> Rc<Client> {
+        let id = worker.next_client();
+        let trusted = contains(&worker.shared.config.trusted_proxies, ends.source.ip());
         Rc::new(Client {
             worker,
-            peer: Peer::new(peer, trusted, open.scheme),
+            peer: Peer::new(id, ends, trusted, open.scheme),
             recent: RecentHost::default(),
             tls,
             activity,
@@ -118,6 +141,12 @@ impl Client {
         upgrade: Option<&'a [u8]>,
     ) -> Outgoing<'a> {
         Outgoing { request, target, id, peer: &self.peer, upgrade }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.worker.pool.forget(self.peer.id);
     }
 }
 

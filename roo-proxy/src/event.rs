@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,13 @@ pub enum Event {
     CertificateWanted {
         /// The name asked for; for a wildcard route the concrete name.
         name: HostName,
+    },
+    /// One of those who must send a PROXY header did not, and was closed.
+    ProxyHeaderMissing {
+        /// The peer.
+        peer: IpAddr,
+        /// What came instead.
+        why: String,
     },
     /// A destination led to where nothing may be connected to.
     UpstreamForbidden {

@@ -35,6 +35,7 @@ mod thread;
 mod worker;
 
 mod connection;
+mod proxy_protocol;
 mod stream;
 
 mod tls;
@@ -69,6 +70,7 @@ pub use listener::{BindError, Listeners, Port};
 pub use name::{HostName, HostPattern, NameError};
 pub use origin::{Origin, OriginError, Scheme};
 pub use proxy::{Proxy, StartError};
+pub use proxy_protocol::ProxyProtocol;
 pub use replies::{Replies, Reply};
 pub use route::{Route, RouteError, UpstreamTls};
 pub use service::{Endpoint, ServiceTable};

@@ -1,6 +1,6 @@
 //! A worker: one thread, one event loop, its own sockets and pool.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub(crate) struct Worker {
     pub(crate) measures: Measures,
     /// Held once by each connection being turned away.
     turned_away: Rc<()>,
+    /// How many clients there were.
+    clients: Cell<u64>,
     /// The tasks that a drain waits for: connections and tunnels.
     pub(crate) tracker: TaskTracker,
 }
@@ -73,6 +75,7 @@ impl Worker {
             names: NameCache::new(names),
             measures: Measures::new(),
             turned_away: Rc::new(()),
+            clients: Cell::new(0),
             tracker: TaskTracker::new(),
             shared,
         })
@@ -87,6 +90,12 @@ impl Worker {
                 reason: failure.reason(),
             });
         }
+    }
+
+    /// The id of another client's connection.
+    pub(crate) fn next_client(&self) -> u64 {
+        self.clients.set(self.clients.get() + 1);
+        self.clients.get()
     }
 
     /// The count of requests under way on this worker.

@@ -186,6 +186,7 @@ mod tests {
     use super::*;
     use crate::codec::Fields;
     use crate::origin::Scheme;
+    use crate::proxy_protocol::Ends;
     use crate::route::Route;
     use crate::target::RecentHost;
     use crate::upstream::Upstreams;
@@ -206,7 +207,12 @@ mod tests {
             request: &request,
             target: &target,
             id: &id,
-            peer: &Peer::new([192, 0, 2, 7].into(), trusted, Scheme::Https),
+            peer: &Peer::new(
+                1,
+                Ends::new(([192, 0, 2, 7], 1).into(), ([192, 0, 2, 1], 443).into()),
+                trusted,
+                Scheme::Https,
+            ),
             upgrade: upgrade_wanted(&request),
         };
         let route: Route = "http://192.0.2.1:81/base".parse().unwrap();

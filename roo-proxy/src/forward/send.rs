@@ -178,7 +178,7 @@ impl<'a> Sending<'a> {
         left: usize,
         client: &mut D,
     ) -> Result<Answered, Missed> {
-        let key = connect::key(&candidate.upstream, &candidate.address);
+        let key = connect::key(&candidate.upstream, &candidate.address, self.outgoing.peer);
         while let Some(connection) = self.worker.pool.take(&key) {
             match self.exchange(connection, candidate, client, true).await {
                 // A stale connection says nothing about the address.
@@ -187,7 +187,8 @@ impl<'a> Sending<'a> {
             }
         }
         let deadline = share(Instant::now(), self.connect_by(), left);
-        let connecting = connect::connect(self.worker, &candidate.upstream, &candidate.address, deadline);
+        let connecting =
+            connect::connect(self.worker, &candidate.upstream, &candidate.address, self.outgoing.peer, deadline);
         match attended(client, connecting).await {
             Ok(Ok(connection)) => self.exchange(connection, candidate, client, false).await,
             Ok(Err(fault)) => Err(self.not_connected(candidate, &fault)),

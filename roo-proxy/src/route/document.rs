@@ -7,6 +7,7 @@ use super::error::{RouteError, shortened};
 use super::networks::parse_networks;
 use super::{Route, UpstreamTls};
 use crate::destination::Destination;
+use crate::proxy_protocol::ProxyProtocol;
 use crate::upstream::tls;
 
 /// The stored form.
@@ -20,6 +21,8 @@ pub(super) struct Document {
     connect_timeout: Option<DurationText>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     allow_addresses: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    send_proxy: Option<ProxyProtocol>,
     #[serde(default, skip_serializing_if = "is_default")]
     tls: UpstreamTls,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,6 +60,7 @@ impl TryFrom<Document> for Route {
             to,
             response_timeout: parse_duration("response_timeout", document.response_timeout)?,
             connect_timeout: parse_duration("connect_timeout", document.connect_timeout)?,
+            send_proxy: document.send_proxy,
             allow_addresses: parse_networks(&document.allow_addresses)?,
             tls: document.tls,
             source: document.source,
@@ -70,6 +74,7 @@ impl From<&Route> for Document {
             to: OneOrMany::Many(route.to.iter().map(Destination::to_string).collect()),
             response_timeout: route.response_timeout.map(duration_text),
             connect_timeout: route.connect_timeout.map(duration_text),
+            send_proxy: route.send_proxy,
             allow_addresses: route.allow_addresses.iter().map(ToString::to_string).collect(),
             tls: route.tls.clone(),
             source: route.source.clone(),

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::destination::Destination;
+use crate::proxy_protocol::ProxyProtocol;
 use document::{Document, parse_destination};
 pub use error::RouteError;
 
@@ -33,6 +34,8 @@ pub struct Route {
     /// Networks in which destinations may be although no other route's may: link-local ones, a cloud's metadata service,
     /// listeners of Roo itself.
     pub allow_addresses: Vec<IpNet>,
+    /// The PROXY header by which upstreams are told of the client's connection; `None` sends none.
+    pub send_proxy: Option<ProxyProtocol>,
     /// How `https` destinations are verified.
     pub tls: UpstreamTls,
     /// Who wrote the route. Opaque to the proxy.
@@ -116,7 +119,7 @@ mod tests {
     #[test]
     fn a_document_is_read_in_full() {
         let route = Route::parse(
-            br#"{"to":["http://a:80","http://b:80/path"],"response_timeout":"30s","connect_timeout":2,
+            br#"{"to":["http://a:80","http://b:80/path"],"response_timeout":"30s","connect_timeout":2,"send_proxy":"v2",
                  "allow_addresses":["169.254.0.0/16","fe80::1"],
                  "tls":{"insecure":true,"server_name":"b.example"},"source":"docker:svc"}"#,
         )
@@ -126,6 +129,7 @@ mod tests {
         assert_eq!(route.response_timeout, Some(Duration::from_secs(30)));
         assert_eq!(route.connect_timeout, Some(Duration::from_secs(2)));
         assert_eq!(route.allow_addresses, ["169.254.0.0/16", "fe80::1/128"].map(|text| text.parse().unwrap()));
+        assert_eq!(route.send_proxy, Some(ProxyProtocol::V2));
         assert!(route.tls.insecure);
         assert_eq!(route.source.as_deref(), Some("docker:svc"));
         assert_eq!(Route::parse(route.to_json().as_bytes()).unwrap(), route);
@@ -146,6 +150,7 @@ mod tests {
             (r#"{"to":"http://a","response_timeout":"0s"}"#, "response_timeout"),
             (r#"{"to":"http://a","response_timeout":"soon"}"#, "500ms"),
             (r#"{"to":"http://a","allow_addresses":["link-local"]}"#, "169.254.0.0/16"),
+            (r#"{"to":"http://a","send_proxy":"v3"}"#, "v3"),
             (r#"{"to":"http://a","tls":{"ca":"x"}}"#, "tls.ca"),
             (r#"{"to":"http://a","tls":{"server_name":"a b"}}"#, "server_name"),
             (r#"{"to":"http://a","tls":{"secure":false}}"#, "secure"),

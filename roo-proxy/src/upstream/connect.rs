@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -17,6 +18,7 @@ use super::guard;
 use super::pool::Key;
 use super::tls::Profile;
 use crate::failure::Failure;
+use crate::forward::Peer;
 use crate::stream::Stream;
 use crate::worker::Worker;
 
@@ -49,9 +51,10 @@ impl ConnectError {
 }
 
 /// What is pooled together for this upstream at this address.
-pub(crate) fn key(upstream: &Upstream, address: &Address) -> Key {
+pub(crate) fn key(upstream: &Upstream, address: &Address, peer: &Peer) -> Key {
     let profile = upstream.tls.as_ref().map_or(0, |profile| profile.id);
-    Key { address: address.clone(), profile, apart: upstream.apart }
+    let client = if upstream.send_proxy.is_some() { peer.id } else { 0 };
+    Key { address: address.clone(), profile, apart: upstream.apart, client }
 }
 
 /// Connects, TLS included.
@@ -59,16 +62,22 @@ pub(crate) async fn connect(
     worker: &Rc<Worker>,
     upstream: &Upstream,
     address: &Address,
+    peer: &Peer,
     deadline: Instant,
 ) -> Result<Connection, ConnectError> {
-    let connecting = open(worker, upstream, address);
+    let connecting = open(worker, upstream, address, peer);
     match tokio::time::timeout_at(deadline, connecting).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::Timeout),
     }
 }
 
-async fn open(worker: &Rc<Worker>, upstream: &Upstream, address: &Address) -> Result<Connection, ConnectError> {
+async fn open(
+    worker: &Rc<Worker>,
+    upstream: &Upstream,
+    address: &Address,
+    peer: &Peer,
+) -> Result<Connection, ConnectError> {
     let activity = worker.sweep.activity();
     let stream = match address {
         Address::Ip(address) => {
@@ -76,7 +85,8 @@ async fn open(worker: &Rc<Worker>, upstream: &Upstream, address: &Address) -> Re
             guard::ip(*address, allowed, listeners).map_err(ConnectError::Forbidden)?;
             let socket = TcpStream::connect(address).await.map_err(ConnectError::Refused)?;
             tune(&socket).map_err(ConnectError::Refused)?;
-            let stream = Stream::new(socket, activity.clone());
+            let mut stream = Stream::new(socket, activity.clone());
+            announce(&mut stream, upstream, peer).await?;
             match &upstream.tls {
                 None => UpstreamStream::Plain(stream),
                 Some(profile) => UpstreamStream::Tls(Box::new(handshake(profile, stream).await?)),
@@ -85,10 +95,20 @@ async fn open(worker: &Rc<Worker>, upstream: &Upstream, address: &Address) -> Re
         Address::Unix(path) => {
             guard::unix(path, &worker.shared.config.unix_upstreams).map_err(ConnectError::Forbidden)?;
             let socket = UnixStream::connect(&**path).await.map_err(ConnectError::Refused)?;
-            UpstreamStream::Unix(Stream::new(socket, activity.clone()))
+            let mut stream = Stream::new(socket, activity.clone());
+            announce(&mut stream, upstream, peer).await?;
+            UpstreamStream::Unix(stream)
         }
     };
-    Ok(Connection { stream, input: BytesMut::new(), activity, key: key(upstream, address) })
+    Ok(Connection { stream, input: BytesMut::new(), activity, key: key(upstream, address, peer) })
+}
+
+/// Says whose connection this one stands for, if the route wants that said.
+async fn announce<S: AsyncWrite + Unpin>(stream: &mut S, upstream: &Upstream, peer: &Peer) -> Result<(), ConnectError> {
+    match upstream.send_proxy {
+        Some(version) => stream.write_all(&version.header(&peer.ends)).await.map_err(ConnectError::Refused),
+        None => Ok(()),
+    }
 }
 
 fn tune(socket: &TcpStream) -> io::Result<()> {

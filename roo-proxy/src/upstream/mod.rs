@@ -16,6 +16,7 @@ use ipnet::IpNet;
 
 use crate::destination::Destination;
 use crate::origin::Scheme;
+use crate::proxy_protocol::ProxyProtocol;
 use crate::route::Route;
 use tls::Profile;
 
@@ -35,6 +36,8 @@ pub(crate) struct Upstream {
     pub(crate) origin_host: String,
     /// How to speak TLS to it, if it is `https`.
     pub(crate) tls: Option<Arc<Profile>>,
+    /// The header that each connection begins with.
+    pub(crate) send_proxy: Option<ProxyProtocol>,
     /// Where it may lead although nobody else's may.
     pub(crate) allowed_addresses: Vec<IpNet>,
     /// An id of its own if its connections are for nobody else, since it may go where others may not; else zero.
@@ -55,6 +58,7 @@ impl Upstream {
             url: destination.to_string().into(),
             origin_host: format!("x-origin-host: {}\r\n", destination.authority()),
             tls: (destination.scheme == Scheme::Https).then(|| Profile::of(&route.tls, &destination.host)),
+            send_proxy: route.send_proxy,
             allowed_addresses: route.allow_addresses.clone(),
             apart: if route.allow_addresses.is_empty() { 0 } else { APART.fetch_add(1, Ordering::Relaxed) },
             destination: destination.clone(),

@@ -18,11 +18,15 @@ pub(crate) struct Key {
     pub(crate) profile: u64,
     /// The id of an upstream that shares with no other; zero for all others.
     pub(crate) apart: u64,
+    /// The id of the client that the upstream was told of; zero if it was told of none.
+    pub(crate) client: u64,
 }
 
 /// The pool. Never shared between threads, hence without a lock.
 pub(crate) struct Pool {
     idle: RefCell<Map<Key, Vec<Idle>>>,
+    /// Those that are one client's alone, by its id.
+    of_clients: RefCell<Map<u64, Vec<Idle>>>,
     per_key_max: usize,
 }
 
@@ -33,11 +37,14 @@ struct Idle {
 
 impl Pool {
     pub(crate) fn new(per_key_max: usize) -> Pool {
-        Pool { idle: RefCell::default(), per_key_max: per_key_max.max(1) }
+        Pool { idle: RefCell::default(), of_clients: RefCell::default(), per_key_max: per_key_max.max(1) }
     }
 
     /// The connection used last, if one is still good.
     pub(crate) fn take(&self, key: &Key) -> Option<Connection> {
+        if key.client > 0 {
+            return self.take_own(key);
+        }
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(key)?;
         while let Some(Idle { mut connection, .. }) = list.pop() {
@@ -48,9 +55,37 @@ impl Pool {
         None
     }
 
+    fn take_own(&self, key: &Key) -> Option<Connection> {
+        let mut of_clients = self.of_clients.borrow_mut();
+        let list = of_clients.get_mut(&key.client)?;
+        while let Some(index) = list.iter().rposition(|idle| idle.connection.key == *key) {
+            let mut connection = list.remove(index).connection;
+            if connection.is_quiet() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Closes what was kept for a client that is gone.
+    pub(crate) fn forget(&self, client: u64) {
+        let mut of_clients = self.of_clients.borrow_mut();
+        if !of_clients.is_empty() {
+            of_clients.remove(&client);
+        }
+    }
+
     /// Keeps a connection whose exchange is complete in both directions.
     pub(crate) fn put(&self, connection: Connection) {
         connection.activity.enter(Phase::Untimed);
+        if connection.key.client > 0 {
+            let mut of_clients = self.of_clients.borrow_mut();
+            let list = of_clients.entry(connection.key.client).or_default();
+            if list.len() < self.per_key_max {
+                list.push(Idle { connection, since: Instant::now() });
+            }
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
         let list = idle.entry(connection.key.clone()).or_default();
         if list.len() < self.per_key_max {
@@ -61,9 +96,11 @@ impl Pool {
     /// Closes what was unused for `age` or was closed from the other side.
     pub(crate) fn sweep(&self, age: Duration) {
         let now = Instant::now();
-        self.idle.borrow_mut().retain(|_, list| {
+        let keep = |list: &mut Vec<Idle>| {
             list.retain_mut(|idle| now.duration_since(idle.since) < age && idle.connection.is_quiet());
             !list.is_empty()
-        });
+        };
+        self.idle.borrow_mut().retain(|_, list| keep(list));
+        self.of_clients.borrow_mut().retain(|_, list| keep(list));
     }
 }

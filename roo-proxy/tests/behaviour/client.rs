@@ -102,13 +102,33 @@ impl Bench {
         name: &str,
         protocols: &[&[u8]],
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        let socket = TcpStream::connect(self.https).await.unwrap();
+        self.handshake(socket, provider, name, protocols).await
+    }
+
+    /// As [`Bench::tls`], on a connection that is there already.
+    pub(crate) async fn tls_on(
+        &self,
+        socket: TcpStream,
+        name: &str,
+        protocols: &[&[u8]],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        self.handshake(socket, rustls::crypto::aws_lc_rs::default_provider(), name, protocols).await
+    }
+
+    async fn handshake(
+        &self,
+        socket: TcpStream,
+        provider: CryptoProvider,
+        name: &str,
+        protocols: &[&[u8]],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(self.authority.roots())
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        let socket = TcpStream::connect(self.https).await.unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, socket);
         tokio::time::timeout(SOON, handshake).await.expect("the handshake should end")

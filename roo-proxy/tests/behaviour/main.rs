@@ -12,6 +12,7 @@ mod handshake;
 mod limits;
 mod metrics;
 mod names;
+mod proxy_protocol;
 mod routing;
 mod services;
 mod upgrades;

@@ -110,6 +110,7 @@ impl Node {
             resolver: config.resolver,
             https_port: config.published_https,
             trusted_proxies: config.trusted_proxies,
+            proxy_protocol_from: config.proxy_protocol_from,
             other_listeners: vec![bound.api_address, bound.raft_address],
             unix_upstreams: config.unix_upstreams,
             ..roo_proxy::Config::default()
@@ -380,6 +381,9 @@ fn nudges(mut events: Events) -> mpsc::Receiver<String> {
         while let Some(event) = events.next().await {
             match event {
                 roo_proxy::Event::CertificateWanted { name } => drop(sender.try_send(name.to_string())),
+                roo_proxy::Event::ProxyHeaderMissing { peer, why } => {
+                    tracing::warn!(%peer, why, "closed: --proxy-protocol-from lists this peer, so it must send a PROXY header");
+                }
                 roo_proxy::Event::UpstreamForbidden { origin, destination, address, why } => {
                     tracing::warn!(route = %origin, %destination, address, why, "a destination is not connected to");
                 }

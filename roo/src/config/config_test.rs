@@ -74,6 +74,7 @@ fn each_wrong_value_is_refused() {
         ("http", "70000"),
         ("https", "nowhere"),
         ("advertise", ":1"),
+        ("proxy-protocol-from", "10.0.0.0/33"),
         ("trusted-proxies", "10.0.0.0/8,office"),
         ("unix-upstreams", "/run/app,app"),
         ("resolver", "dns.example"),

@@ -58,6 +58,8 @@ pub(crate) struct Config {
     /// Whether the API speaks TLS.
     pub(crate) api_tls: bool,
     pub(crate) raft: SocketAddr,
+    /// Who says by the PROXY protocol who the client is.
+    pub(crate) proxy_protocol_from: Vec<IpNet>,
     /// Whose forwarding fields are believed.
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Directories whose sockets routes may lead to.
@@ -137,6 +139,7 @@ impl Config {
             api,
             api_tls: reader.read("api-tls", boolean).unwrap_or(false),
             raft,
+            proxy_protocol_from: reader.read("proxy-protocol-from", networks).unwrap_or_default(),
             trusted_proxies: reader.read("trusted-proxies", networks).unwrap_or_default(),
             unix_upstreams: reader.read("unix-upstreams", directories).unwrap_or_default(),
             workers: reader.read("workers", workers).unwrap_or_else(cores),

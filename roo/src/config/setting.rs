@@ -54,6 +54,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("api", "ADDR", "Listener for the API [default: :6299]"),
     setting("api-tls", "BOOL", "Serve the API over TLS, with a certificate that follows from the secret").switch(),
     setting("raft", "ADDR", "Listener for the other nodes [default: :6300]").original(&["Cluster", "Binding"]),
+    setting("proxy-protocol-from", "CIDRS", "Balancers in front that say by the PROXY protocol who the client is, separated by commas [default: none]"),
     setting("trusted-proxies", "CIDRS", "Proxies in front whose forwarding fields are believed, separated by commas [default: none]"),
     setting("unix-upstreams", "DIRS", "Directories whose sockets routes may lead to, separated by commas [default: none]"),
     setting("workers", "N", "Proxy threads [default: one per core]"),
