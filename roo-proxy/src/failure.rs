@@ -34,6 +34,12 @@ pub(crate) enum Failure {
     /// The route has no destination, or its services have no instance.
     #[error("the service has no instance right now")]
     NoUpstream,
+    /// All instances were out already, and did not accept this request either.
+    #[error("the service has no instance that answers right now")]
+    NoHealthyUpstream {
+        /// Seconds after which one is looked at again.
+        retry_after: u32,
+    },
     /// The destination's name does not resolve.
     #[error("the service's address is not known")]
     Unresolved,
@@ -84,6 +90,7 @@ impl Failure {
             Failure::Misdirected => "misdirected-request",
             Failure::RequestTimeout => "request-timeout",
             Failure::NoUpstream => "no-upstream",
+            Failure::NoHealthyUpstream { .. } => "no-healthy-upstream",
             Failure::Unresolved => "upstream-unresolved",
             Failure::Forbidden => "upstream-forbidden",
             Failure::Refused => "upstream-refused",
@@ -102,7 +109,9 @@ impl Failure {
             Failure::UnknownHost | Failure::UnknownChallenge => StatusCode::NOT_FOUND,
             Failure::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Failure::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Failure::NoUpstream | Failure::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NoUpstream | Failure::NoHealthyUpstream { .. } | Failure::TooManyConnections => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Failure::Unresolved | Failure::Forbidden | Failure::Refused | Failure::Reset | Failure::Tls => {
                 StatusCode::BAD_GATEWAY
             }
@@ -125,7 +134,11 @@ impl Failure {
 
     /// Seconds after which another try makes sense.
     pub(crate) fn retry_after(self) -> Option<u32> {
-        matches!(self, Failure::NoUpstream | Failure::TooManyConnections).then_some(1)
+        match self {
+            Failure::NoUpstream | Failure::TooManyConnections => Some(1),
+            Failure::NoHealthyUpstream { retry_after } => Some(retry_after),
+            _ => None,
+        }
     }
 
     /// Whether the rest of the request may still be on its way, so that the connection cannot go on.

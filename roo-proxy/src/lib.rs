@@ -72,6 +72,7 @@ pub use origin::{Origin, OriginError, Scheme};
 pub use proxy::{Proxy, StartError};
 pub use proxy_protocol::ProxyProtocol;
 pub use replies::{Replies, Reply};
-pub use route::{Route, RouteError, UpstreamTls};
+pub use route::{Ejection, Route, RouteError, UpstreamTls, Weighted};
 pub use service::{Endpoint, ServiceTable};
 pub use table::RouteTable;
+pub use upstream::balance::Balance;

@@ -11,6 +11,7 @@ use metrics::{Counter, Gauge, Histogram, Unit};
 use crate::map::Map;
 use crate::origin::Scheme;
 use crate::table::Entry;
+use crate::upstream::Up;
 
 const REQUESTS: &str = "roo_requests_total";
 const REQUEST_DURATION: &str = "roo_request_duration_seconds";
@@ -18,6 +19,8 @@ const OPEN_CONNECTIONS: &str = "roo_open_connections";
 const HANDSHAKES: &str = "roo_tls_handshakes_total";
 const UPSTREAM_DURATION: &str = "roo_upstream_duration_seconds";
 const UPSTREAM_RETRIES: &str = "roo_upstream_retries_total";
+const UPSTREAM_EJECTIONS: &str = "roo_upstream_ejections_total";
+const UPSTREAM_UP: &str = "roo_upstream_up";
 
 /// Gives the recorder the help texts. Idempotent.
 pub(crate) fn describe() {
@@ -27,6 +30,8 @@ pub(crate) fn describe() {
     metrics::describe_counter!(HANDSHAKES, "TLS handshakes by result");
     metrics::describe_histogram!(UPSTREAM_DURATION, Unit::Seconds, "From sending a request to its response head");
     metrics::describe_counter!(UPSTREAM_RETRIES, "Requests sent again to another connection");
+    metrics::describe_counter!(UPSTREAM_EJECTIONS, "Instances taken out of the rotation for their failures");
+    metrics::describe_gauge!(UPSTREAM_UP, "Instances that take requests, without those that are ejected");
 }
 
 /// The handles of one route, registered when it serves its first request.
@@ -34,6 +39,8 @@ pub(crate) struct RouteMeasures {
     duration: Histogram,
     pub(crate) upstream_duration: Histogram,
     pub(crate) retries: Counter,
+    pub(crate) ejections: Counter,
+    up: Gauge,
 }
 
 impl RouteMeasures {
@@ -42,7 +49,14 @@ impl RouteMeasures {
             duration: metrics::histogram!(REQUEST_DURATION, "route" => origin.clone()),
             upstream_duration: metrics::histogram!(UPSTREAM_DURATION, "route" => origin.clone()),
             retries: metrics::counter!(UPSTREAM_RETRIES, "route" => origin.clone()),
+            ejections: metrics::counter!(UPSTREAM_EJECTIONS, "route" => origin.clone()),
+            up: metrics::gauge!(UPSTREAM_UP, "route" => origin.clone()),
         }
+    }
+
+    /// Who is in has changed.
+    pub(crate) fn up(&self, up: Up) {
+        self.up.set(up.0 as f64);
     }
 }
 

@@ -392,7 +392,7 @@ mod tests {
         after.remove(&"b.example:https".parse().unwrap());
         let destination = |table: &RouteTable, host: &str| {
             let entry = table.find(&host.parse().unwrap(), None, Scheme::Https)?;
-            Some(entry.route.to[0].to_string())
+            Some(entry.route.to[0].destination.to_string())
         };
         assert_eq!(destination(&before, "a.example").as_deref(), Some("http://a"));
         assert_eq!(destination(&after, "a.example").as_deref(), Some("http://c"));
@@ -426,7 +426,7 @@ mod tests {
                 let origin: Origin = origin.parse().unwrap();
                 let routes = table.host(&origin.host);
                 let entry = routes.and_then(|routes| routes.scheme(origin.scheme).own(port_of(&origin)));
-                let to = entry.map(|entry| entry.route.to[0].to_string());
+                let to = entry.map(|entry| entry.route.to[0].destination.to_string());
                 prop_assert_eq!(to, model.get(&index).map(|to| format!("http://to{to}")));
             }
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_util::task::TaskTracker;
 
 use crate::activity::{self, Sweep};
@@ -25,7 +25,6 @@ use crate::proxy::Stop;
 use crate::table::Entry;
 use crate::tls::Configs;
 use crate::upstream::names::{NameCache, Names};
-use crate::upstream::pick::Avoided;
 use crate::upstream::pool::Pool;
 
 /// What the tasks of one worker share. Never leaves its thread.
@@ -39,7 +38,6 @@ pub(crate) struct Worker {
     pub(crate) buffers: Buffers,
     /// The time as responses tell it, as of the last tick.
     pub(crate) date: RefCell<String>,
-    pub(crate) avoided: Avoided,
     pub(crate) names: NameCache,
     pub(crate) measures: Measures,
     /// Held once by each connection being turned away.
@@ -71,7 +69,6 @@ impl Worker {
             pool,
             buffers: Buffers::default(),
             date: RefCell::new(date()),
-            avoided: Avoided::default(),
             names: NameCache::new(names),
             measures: Measures::new(),
             turned_away: Rc::new(()),
@@ -200,7 +197,6 @@ async fn sweep(worker: Rc<Worker>) {
         worker.sweep.tick(timeouts);
         worker.date.replace(date());
         worker.pool.sweep(timeouts.idle_upstream);
-        worker.avoided.sweep(Instant::now());
         worker.names.sweep();
         worker.measures.sweep();
     }

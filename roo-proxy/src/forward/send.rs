@@ -11,7 +11,7 @@ use bytes::Buf;
 use tokio::time::Instant;
 
 use super::outgoing::Outgoing;
-use super::upload::{Downstream, Upload, UploadFault};
+use super::upload::{Body, Downstream, Upload, UploadFault};
 use crate::activity::Phase;
 use crate::buffer::{BUFFER_BYTES, Buffers};
 use crate::codec::{Framing, HeadEnd, Malformed, Response};
@@ -19,9 +19,12 @@ use crate::event::Event;
 use crate::failure::Failure;
 use crate::table::Entry;
 use crate::upstream::Upstream;
+use crate::upstream::balance::Balance;
 use crate::upstream::connect::{self, ConnectError};
 use crate::upstream::connection::Connection;
-use crate::upstream::pick::{self, Candidate};
+use crate::upstream::group::Tried;
+use crate::upstream::instance::{Cause, Chosen};
+use crate::upstream::pick::{self, Picked};
 use crate::worker::Worker;
 
 /// An upstream's response head, at the front of the connection's input, and what is left of the request.
@@ -94,32 +97,27 @@ pub(crate) async fn send<D: Downstream>(
     client: &mut D,
 ) -> Result<Answered, Unanswered> {
     let mut sending = Sending::new(worker, outgoing, entry);
-    let candidates = attended(client, pick::candidates(worker, &entry.upstreams, || sending.connect_by())).await?;
-    let candidates = candidates.inspect_err(|failure| {
+    let first = attended(client, pick::first(worker, entry, || sending.connect_by())).await?;
+    let mut picked = first.inspect_err(|failure| {
         sending.tell(entry.upstreams.list.first().map(AsRef::as_ref), *failure);
     })?;
-    let mut last = Failure::NoUpstream;
-    for (index, candidate) in candidates.iter().enumerate() {
-        if index > 0 {
-            if !candidate.is_current(worker) {
-                continue;
+    let mut tried = Tried::default();
+    loop {
+        let failure = match sending.attempt(&picked, client).await {
+            Ok(mut answered) => {
+                answered.connection.in_flight = Some(picked.in_flight);
+                return Ok(answered);
             }
-            entry.measures().retries.increment(1);
-        }
-        match sending.attempt(candidate, candidates.len() - index, client).await {
-            Ok(answered) => return Ok(answered),
-            Err(Missed::Unsent(failure)) => {
-                sending.tell(Some(&candidate.upstream), failure);
-                last = failure;
-            }
+            Err(Missed::Unsent(failure) | Missed::Unheard(failure)) => failure,
             Err(Missed::Over(failure)) => {
-                sending.tell(Some(&candidate.upstream), failure);
+                sending.tell(Some(&picked.instance().upstream), failure);
                 return Err(failure.into());
             }
             Err(Missed::Gone) => return Err(Unanswered::Gone),
-        }
+        };
+        sending.tell(Some(&picked.instance().upstream), failure);
+        picked = sending.another(picked, &mut tried).ok_or_else(|| sending.given_up(failure))?;
     }
-    Err(last.into())
 }
 
 /// Runs a future unless the client hangs up.
@@ -134,8 +132,10 @@ async fn attended<D: Downstream, F: Future>(client: &mut D, future: F) -> Result
 
 /// Why an attempt gave no response.
 enum Missed {
-    /// Nothing was written, or what was written may be repeated: another attempt is safe.
+    /// Nothing was written: another attempt is safe.
     Unsent(Failure),
+    /// It may have been seen, but may be repeated, once.
+    Unheard(Failure),
     /// It may have been seen: no other attempt.
     Over(Failure),
     Gone,
@@ -152,6 +152,10 @@ struct Sending<'a> {
     response_timeout: Duration,
     /// A request that was written and lost is repeated once.
     may_repeat: bool,
+    /// The body, as long as none of it was sent.
+    body: Body,
+    /// Whether every instance that was tried was out before.
+    all_out: bool,
 }
 
 impl<'a> Sending<'a> {
@@ -167,32 +171,62 @@ impl<'a> Sending<'a> {
             connect_by: None,
             response_timeout: route.response_timeout.unwrap_or(timeouts.response),
             may_repeat: request.is_idempotent() && request.framing.is_empty(),
+            body: Body::untouched(!request.framing.is_empty()),
+            all_out: true,
         }
     }
 
-    /// One address: its pooled connections first, then a new one. `left` counts the addresses that
-    /// may still be tried, this one included.
-    async fn attempt<D: Downstream>(
-        &mut self,
-        candidate: &Candidate,
-        left: usize,
-        client: &mut D,
-    ) -> Result<Answered, Missed> {
-        let key = connect::key(&candidate.upstream, &candidate.address, self.outgoing.peer);
+    /// One instance: its pooled connections first, then a new one.
+    async fn attempt<D: Downstream>(&mut self, picked: &Picked, client: &mut D) -> Result<Answered, Missed> {
+        let instance = picked.instance();
+        let key = connect::key(&instance.upstream, &instance.address, self.outgoing.peer);
         while let Some(connection) = self.worker.pool.take(&key) {
-            match self.exchange(connection, candidate, client, true).await {
-                // A stale connection says nothing about the address.
-                Err(Missed::Unsent(_)) => self.entry.measures().retries.increment(1),
+            // A stale connection says nothing about the instance.
+            match self.exchange(connection, picked, client, true).await {
+                Err(Missed::Unsent(_)) => {}
+                Err(Missed::Unheard(failure)) if !self.entry.upstreams.may_retry() => {
+                    return Err(Missed::Over(failure));
+                }
+                Err(Missed::Unheard(_)) => {}
                 done => return done,
             }
+            self.entry.measures().retries.increment(1);
         }
-        let deadline = share(Instant::now(), self.connect_by(), left);
-        let connecting =
-            connect::connect(self.worker, &candidate.upstream, &candidate.address, self.outgoing.peer, deadline);
+        let deadline = share(Instant::now(), self.connect_by(), picked.left);
+        let (upstream, address, peer) = (&instance.upstream, &instance.address, self.outgoing.peer);
+        let connecting = connect::connect(self.worker, upstream, address, peer, deadline);
         match attended(client, connecting).await {
-            Ok(Ok(connection)) => self.exchange(connection, candidate, client, false).await,
-            Ok(Err(fault)) => Err(self.not_connected(candidate, &fault)),
+            Ok(Ok(connection)) => self.exchange(connection, picked, client, false).await,
+            Ok(Err(fault)) => Err(self.not_connected(picked, &fault)),
             Err(_) => Err(Missed::Gone),
+        }
+    }
+
+    /// The instance to try after this one, if another try is allowed.
+    fn another(&mut self, missed: Picked, tried: &mut Tried) -> Option<Picked> {
+        let Picked { in_flight, chosen, .. } = missed;
+        self.all_out &= chosen != Chosen::Turn;
+        *tried.iter_mut().find(|place| place.is_none())? = Some(in_flight.0.clone());
+        drop(in_flight);
+        if tried.iter().all(Option::is_some) {
+            return None;
+        }
+        let picked = pick::another(self.worker, self.entry, tried)?;
+        // Whoever was sent to find out pays nothing for it.
+        if chosen != Chosen::Probe && !self.entry.upstreams.may_retry() {
+            return None;
+        }
+        self.entry.measures().retries.increment(1);
+        Some(picked)
+    }
+
+    /// What the client is told when there is nobody left to try.
+    fn given_up(&self, last: Failure) -> Failure {
+        // Where it may not go it will not go later either.
+        if self.all_out && last != Failure::Forbidden {
+            Failure::NoHealthyUpstream { retry_after: self.entry.upstreams.retry_after() }
+        } else {
+            last
         }
     }
 
@@ -200,74 +234,114 @@ impl<'a> Sending<'a> {
         *self.connect_by.get_or_insert_with(|| Instant::now() + self.connect_timeout)
     }
 
-    fn not_connected(&self, candidate: &Candidate, fault: &ConnectError) -> Missed {
+    fn not_connected(&self, picked: &Picked, fault: &ConnectError) -> Missed {
+        let instance = picked.instance();
         tracing::debug!(
-            route = %self.entry.origin, destination = %candidate.upstream.url, address = %candidate.address,
+            route = %self.entry.origin, destination = %instance.upstream.url, address = %instance.address,
             %fault, "upstream connection failed"
         );
         if let ConnectError::Forbidden(why) = fault {
             self.worker.shared.events.tell(Event::UpstreamForbidden {
                 origin: self.entry.origin.clone(),
-                destination: candidate.upstream.url.clone(),
-                address: candidate.address.to_string(),
+                destination: instance.upstream.url.clone(),
+                address: instance.address.to_string(),
                 why,
             });
         }
-        self.worker.avoided.add(candidate.address.clone(), Instant::now());
+        let failure = fault.failure();
+        self.failed(picked, Cause::Unconnected(failure), Instant::now());
         // Whatever the fault: nothing of the request was sent.
-        Missed::Unsent(fault.failure())
+        Missed::Unsent(failure)
     }
 
     /// One request on one connection.
     async fn exchange<D: Downstream>(
         &mut self,
         connection: Connection,
-        candidate: &Candidate,
+        picked: &Picked,
         client: &mut D,
         reused: bool,
     ) -> Result<Answered, Missed> {
         let mut head = self.worker.buffers.take();
-        self.outgoing.write(&mut head, &candidate.upstream);
+        let upstream = &picked.instance().upstream;
+        self.outgoing.write(&mut head, upstream);
         let began = Instant::now();
         connection.activity.await_response(self.response_timeout);
         let mut attempt = Attempt {
             buffers: &self.worker.buffers,
             connection,
-            upload: Upload::new(head, !self.outgoing.request.framing.is_empty()),
+            upload: Upload::new(head, std::mem::take(&mut self.body)),
             end: HeadEnd::default(),
             interims: 0,
             is_new: true,
         };
         match poll_fn(|context| attempt.poll(context, client)).await {
             Ok(head) => {
-                self.entry.measures().upstream_duration.record(began.elapsed().as_secs_f64());
+                self.answered(picked, status(&attempt.connection.input), began);
                 let Attempt { connection, mut upload, .. } = attempt;
                 connection.activity.enter(Phase::Exchange);
                 if upload.is_over() {
                     self.worker.buffers.give(upload.take_buffer());
                 }
-                let destination = candidate.upstream.url.clone();
+                let destination = upstream.url.clone();
                 Ok(Answered { connection, upload, head, destination })
             }
-            Err(lost) => Err(self.missed(lost, &attempt, reused)),
+            Err(lost) => Err(self.missed(lost, attempt, picked, reused)),
         }
     }
 
-    fn missed(&mut self, lost: Lost, attempt: &Attempt<'_>, reused: bool) -> Missed {
-        match lost {
-            Lost::Client(failure) => Missed::Over(failure),
-            Lost::Gone => Missed::Gone,
-            Lost::Late if attempt.upload.starved => Missed::Over(Failure::RequestTimeout),
+    fn missed(&mut self, lost: Lost, attempt: Attempt<'_>, picked: &Picked, reused: bool) -> Missed {
+        let missed = match lost {
+            Lost::Client(failure) => return Missed::Over(failure),
+            Lost::Gone => return Missed::Gone,
+            Lost::Late if attempt.upload.starved => return Missed::Over(Failure::RequestTimeout),
             Lost::Late => Missed::Over(Failure::Timeout),
             Lost::Malformed(what) => {
                 tracing::debug!(route = %self.entry.origin, %what, "an upstream's response was not valid");
                 Missed::Over(Failure::Reset)
             }
-            Lost::Closed if !attempt.upload.written && !attempt.upload.taken => Missed::Unsent(Failure::Reset),
-            Lost::Closed if reused && attempt.connection.input.is_empty() && std::mem::take(&mut self.may_repeat) => {
+            Lost::Closed if !attempt.upload.written => {
+                self.body = attempt.upload.into_body();
                 Missed::Unsent(Failure::Reset)
             }
+            Lost::Closed if attempt.connection.input.is_empty() && std::mem::take(&mut self.may_repeat) => {
+                Missed::Unheard(Failure::Reset)
+            }
             Lost::Closed => Missed::Over(Failure::Reset),
+        };
+        match missed {
+            Missed::Unsent(_) | Missed::Unheard(_) if reused => {}
+            Missed::Unsent(failure) | Missed::Unheard(failure) | Missed::Over(failure) => {
+                self.failed(picked, Cause::Unanswered(failure), Instant::now());
+            }
+            Missed::Gone => {}
+        }
+        missed
+    }
+
+    /// Accounts for an answer with this status.
+    fn answered(&self, picked: &Picked, status: Option<u16>, began: Instant) {
+        let (now, instance, upstreams) = (Instant::now(), picked.instance(), &self.entry.upstreams);
+        let took = now.saturating_duration_since(began);
+        self.entry.measures().upstream_duration.record(took.as_secs_f64());
+        if upstreams.balance == Balance::Latency {
+            instance.latency.record(took, instance.age(now));
+        }
+        match status {
+            // Whoever stands between us and the one that should answer has not reached it (RFC 9110 §15.6.3 to 15.6.5).
+            Some(status @ 502..=504) => self.failed(picked, Cause::Status(status), now),
+            _ => {
+                if let Some(up) = upstreams.answered(instance, picked.chosen, now) {
+                    self.entry.measures().up(up);
+                }
+            }
+        }
+    }
+
+    fn failed(&self, picked: &Picked, cause: Cause, now: Instant) {
+        if let Some(up) = self.entry.upstreams.failed(picked.instance(), picked.chosen, cause, now) {
+            self.entry.measures().ejections.increment(1);
+            self.entry.measures().up(up);
         }
     }
 
@@ -363,6 +437,11 @@ impl Attempt<'_> {
 /// Whether a status line may be of an interim response.
 fn seems_interim(input: &[u8]) -> bool {
     input.get(9) == Some(&b'1')
+}
+
+/// The status in a response head.
+fn status(head: &[u8]) -> Option<u16> {
+    std::str::from_utf8(head.get(9..12)?).ok()?.parse().ok()
 }
 
 /// When a try to connect ends: an even part of the time that is left, so that an address that says

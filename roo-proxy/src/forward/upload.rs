@@ -35,16 +35,33 @@ pub(crate) enum More {
     No,
 }
 
+/// The body of a request, before any of it was sent.
+#[derive(Default)]
+pub(crate) struct Body {
+    /// What the client has sent of it, as an upstream is to have it.
+    taken: BytesMut,
+    /// Whether there is more to come.
+    more: bool,
+}
+
+impl Body {
+    /// Of which nothing was taken from the client.
+    pub(crate) fn untouched(more: bool) -> Body {
+        Body { taken: BytesMut::new(), more }
+    }
+}
+
 /// What is still to be sent.
 pub(crate) struct Upload {
     out: BytesMut,
+    /// The length of the head, with which `out` begins until something was written.
+    head: usize,
     /// Whether the body goes on behind `out`.
     more: bool,
     /// The upstream does not want the rest.
     refused: bool,
-    /// Whether anything was written; whether any of the body was taken from the client.
+    /// Whether anything may have been written.
     pub(crate) written: bool,
-    pub(crate) taken: bool,
     /// Whether the upstream could take more than the client has sent.
     pub(crate) starved: bool,
     done: bool,
@@ -58,9 +75,16 @@ pub(crate) enum UploadFault {
 }
 
 impl Upload {
-    /// Of a head and, if `more`, a body.
-    pub(crate) fn new(head: BytesMut, more: bool) -> Upload {
-        Upload { out: head, more, refused: false, written: false, taken: false, starved: false, done: false }
+    /// Of a head and a body.
+    pub(crate) fn new(head: BytesMut, body: Body) -> Upload {
+        let (length, mut out) = (head.len(), head);
+        out.extend_from_slice(&body.taken);
+        Upload { out, head: length, more: body.more, refused: false, written: false, starved: false, done: false }
+    }
+
+    /// What was taken of the body, for another try. Only of an upload of which nothing was written.
+    pub(crate) fn into_body(mut self) -> Body {
+        Body { taken: self.out.split_off(self.head.min(self.out.len())), more: self.more }
     }
 
     /// Whether everything was sent.
@@ -94,7 +118,11 @@ impl Upload {
             let waits = self.fill(context, client)?;
             if !self.out.is_empty() {
                 match ready!(Pin::new(&mut *upstream).poll_write(context, &self.out)) {
-                    Ok(0) | Err(_) => return Poll::Ready(Err(UploadFault::Upstream)),
+                    Ok(0) | Err(_) => {
+                        // Below TLS, some of what it failed to write may have gone.
+                        self.written |= matches!(upstream, UpstreamStream::Tls(_));
+                        return Poll::Ready(Err(UploadFault::Upstream));
+                    }
                     Ok(bytes) => self.out.advance(bytes),
                 }
                 self.written = true;
@@ -114,14 +142,71 @@ impl Upload {
     fn fill<D: Downstream>(&mut self, context: &mut Context<'_>, client: &mut D) -> Result<bool, UploadFault> {
         while self.more && self.out.len() < BUFFER_BYTES {
             match client.poll_body(context, &mut self.out) {
-                Poll::Ready(Ok(more)) => {
-                    self.more = more == More::Yes;
-                    self.taken = true;
-                }
+                Poll::Ready(Ok(more)) => self.more = more == More::Yes,
                 Poll::Ready(Err(failure)) => return Err(UploadFault::Client(failure)),
                 Poll::Pending => return Ok(true),
             }
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::activity::Sweep;
+    use crate::stream::Stream;
+
+    /// A client that has sent a body in pieces.
+    struct Pieces(Vec<&'static [u8]>);
+
+    impl Downstream for Pieces {
+        fn poll_body(&mut self, _: &mut Context<'_>, out: &mut BytesMut) -> Poll<Result<More, Failure>> {
+            out.extend_from_slice(self.0.remove(0));
+            Poll::Ready(Ok(if self.0.is_empty() { More::No } else { More::Yes }))
+        }
+
+        fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+
+        fn interim(&mut self, _: &Response<'_>) {}
+    }
+
+    /// Both ends of a connection.
+    async fn connected() -> (UpstreamStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        // From here on the event loop takes it to be writable, whatever happens.
+        near.writable().await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        (UpstreamStream::Plain(Stream::new(near, Sweep::new().activity())), far)
+    }
+
+    #[tokio::test]
+    async fn a_body_whose_first_write_failed_is_sent_whole_to_the_next() {
+        let mut client = Pieces(vec![b"hello ", b"world"]);
+        let (mut stale, far) = connected().await;
+        socket2::SockRef::from(&far).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(far);
+        let mut upload = Upload::new(BytesMut::from("first head\n"), Body::untouched(true));
+        let failed = poll_fn(|context| upload.poll(context, &mut client, &mut stale)).await;
+        assert!(matches!(failed, Err(UploadFault::Upstream)));
+        assert!(!upload.written && client.0.is_empty(), "the body was taken, and nothing was sent");
+
+        let (mut fresh, mut far) = connected().await;
+        let mut upload = Upload::new(BytesMut::from("another head\n"), upload.into_body());
+        assert!(poll_fn(|context| upload.poll(context, &mut client, &mut fresh)).await.is_ok());
+        drop(fresh);
+        let mut sent = String::new();
+        far.read_to_string(&mut sent).await.unwrap();
+        assert_eq!(sent, "another head\nhello world");
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{RouteError, shortened};
 
 /// `"30s"`, or bare seconds as text or number.
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a duration must be text such as \"30s\" or a number of seconds")]
 pub(super) enum DurationText {
     Text(String),

@@ -32,6 +32,17 @@ pub enum RouteError {
         /// How many were found.
         count: usize,
     },
+    /// All destinations have the weight 0.
+    #[error("every weight in \"to\" is 0: give at least one destination a share of the requests")]
+    NoWeight,
+    /// Not a number from 0 to 100.
+    #[error("{field} is {number}: write a number from 0 to 100")]
+    Percentage {
+        /// The field's name.
+        field: &'static str,
+        /// The number as found.
+        number: u64,
+    },
     /// A destination does not parse.
     #[error("the destination {url:?} is not valid: {source}")]
     Destination {

@@ -2,6 +2,7 @@
 
 mod document;
 mod duration;
+mod ejection;
 mod error;
 mod networks;
 
@@ -13,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::destination::Destination;
 use crate::proxy_protocol::ProxyProtocol;
+use crate::upstream::balance::Balance;
 use document::{Document, parse_destination};
+pub use ejection::Ejection;
 pub use error::RouteError;
 
 /// The upstream side of a route.
@@ -25,8 +28,12 @@ pub use error::RouteError;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// Where requests go, in rotation; 1 to 64 of them in a parsed route. An empty list answers 503.
-    pub to: Vec<Destination>,
+    /// Where requests go; 1 to 64 of them in a parsed route. An empty list answers 503.
+    pub to: Vec<Weighted>,
+    /// How an instance is chosen for each request.
+    pub balance: Balance,
+    /// When an instance that fails is passed over.
+    pub ejection: Ejection,
     /// Longest wait for the response head after the request was sent; `None` takes the proxy's default.
     pub response_timeout: Option<Duration>,
     /// Longest wait for name and connection; `None` takes the proxy's default.
@@ -40,6 +47,16 @@ pub struct Route {
     pub tls: UpstreamTls,
     /// Who wrote the route. Opaque to the proxy.
     pub source: Option<String>,
+}
+
+/// A destination and its share of the requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weighted {
+    /// Where to.
+    pub destination: Destination,
+    /// Its share, 0 to 100, beside those of the other destinations, whatever the number of its addresses; 0 gets none.
+    /// Where no destination of a route has a weight, every address of all of them counts alike.
+    pub weight: Option<u8>,
 }
 
 /// How the certificate of an `https` destination is judged.
@@ -88,7 +105,13 @@ impl Route {
 
 impl From<Destination> for Route {
     fn from(destination: Destination) -> Route {
-        Route { to: vec![destination], ..Route::default() }
+        Route { to: vec![destination.into()], ..Route::default() }
+    }
+}
+
+impl From<Destination> for Weighted {
+    fn from(destination: Destination) -> Weighted {
+        Weighted { destination, weight: None }
     }
 }
 
@@ -112,25 +135,31 @@ mod tests {
     #[test]
     fn a_url_is_a_whole_route() {
         let route = Route::parse(b" http://test_test:8080\n").unwrap();
-        assert_eq!(route.to[0].to_string(), "http://test_test:8080");
+        assert_eq!(route.to[0].destination.to_string(), "http://test_test:8080");
         assert_eq!(route.source, None);
     }
 
     #[test]
     fn a_document_is_read_in_full() {
         let route = Route::parse(
-            br#"{"to":["http://a:80","http://b:80/path"],"response_timeout":"30s","connect_timeout":2,"send_proxy":"v2",
+            br#"{"to":["http://a:80",{"url":"http://b:80/path","weight":0}],"response_timeout":"30s","connect_timeout":2,"send_proxy":"v2",
                  "allow_addresses":["169.254.0.0/16","fe80::1"],
+                 "balance":"least-requests","ejection":{"failures":3,"backoff":"1s","percent_max":100},
                  "tls":{"insecure":true,"server_name":"b.example"},"source":"docker:svc"}"#,
         )
         .unwrap();
         assert_eq!(route.to.len(), 2);
-        assert_eq!(route.to[1].path, "/path");
+        assert_eq!(route.to[1].destination.path, "/path");
         assert_eq!(route.response_timeout, Some(Duration::from_secs(30)));
         assert_eq!(route.connect_timeout, Some(Duration::from_secs(2)));
         assert_eq!(route.allow_addresses, ["169.254.0.0/16", "fe80::1/128"].map(|text| text.parse().unwrap()));
         assert_eq!(route.send_proxy, Some(ProxyProtocol::V2));
         assert!(route.tls.insecure);
+        assert_eq!((route.to[0].weight, route.to[1].weight), (None, Some(0)));
+        assert_eq!(route.balance, Balance::LeastRequests);
+        let ejection =
+            Ejection { failures: 3, backoff: Duration::from_secs(1), percent_max: 100, ..Ejection::default() };
+        assert_eq!(route.ejection, ejection);
         assert_eq!(route.source.as_deref(), Some("docker:svc"));
         assert_eq!(Route::parse(route.to_json().as_bytes()).unwrap(), route);
     }
@@ -155,6 +184,13 @@ mod tests {
             (r#"{"to":"http://a","tls":{"server_name":"a b"}}"#, "server_name"),
             (r#"{"to":"http://a","tls":{"secure":false}}"#, "secure"),
             (r#"{"to":"http://a?b"}"#, "query"),
+            (r#"{"to":[{"url":"http://a","weight":101}]}"#, "weight is 101: write a number from 0 to 100"),
+            (r#"{"to":{"url":"http://a","weight":0}}"#, "every weight"),
+            (r#"{"to":[{"url":"http://a","wait":1}]}"#, "weight"),
+            (r#"{"to":"http://a","balance":"random"}"#, "least-requests"),
+            (r#"{"to":"http://a","ejection":{"percent_max":101}}"#, "ejection.percent_max is 101"),
+            (r#"{"to":"http://a","ejection":{"backoff":"0s"}}"#, "ejection.backoff"),
+            (r#"{"to":"http://a","ejection":{"ever":1}}"#, "ever"),
             ("{", "not valid"),
         ] {
             let message = Route::parse(text.as_bytes()).unwrap_err().to_string();
@@ -173,11 +209,21 @@ mod tests {
         fn any_document_survives_the_round_trip(
             to in proptest::collection::vec("https?://[a-z_]{1,9}(:[1-9][0-9]{0,3})?(/[a-z]{1,5})?", 1..5),
             response in proptest::option::of(1u64..100_000),
+            weight in proptest::option::of(1u8..=100),
+            balance in prop_oneof![Just(Balance::RoundRobin), Just(Balance::LeastRequests), Just(Balance::Latency)],
+            (failures, percent_max, backoff) in (0u32..9, 0u8..=100, 1u64..100_000),
             insecure in any::<bool>(),
             source in proptest::option::of("\\PC{0,20}"),
         ) {
             let route = Route {
-                to: to.iter().map(|url| url.parse().unwrap()).collect(),
+                to: to.iter().map(|url| Weighted { destination: url.parse().unwrap(), weight }).collect(),
+                balance,
+                ejection: Ejection {
+                    failures,
+                    percent_max,
+                    backoff: Duration::from_millis(backoff),
+                    ..Ejection::default()
+                },
                 response_timeout: response.map(Duration::from_millis),
                 tls: UpstreamTls { insecure, ..UpstreamTls::default() },
                 source,

@@ -100,7 +100,7 @@ async fn open(
             UpstreamStream::Unix(stream)
         }
     };
-    Ok(Connection { stream, input: BytesMut::new(), activity, key: key(upstream, address, peer) })
+    Ok(Connection { stream, input: BytesMut::new(), activity, key: key(upstream, address, peer), in_flight: None })
 }
 
 /// Says whose connection this one stands for, if the route wants that said.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio_rustls::client::TlsStream;
 
+use super::instance::InFlight;
 use super::pool::Key;
 use crate::activity::Activity;
 use crate::buffer::{Buffers, poll_more};
@@ -22,6 +23,8 @@ pub(crate) struct Connection {
     pub(crate) input: BytesMut,
     pub(crate) activity: Rc<Activity>,
     pub(crate) key: Key,
+    /// The instance that a request is under way to.
+    pub(crate) in_flight: Option<InFlight>,
 }
 
 /// Plain or TLS over TCP, or a socket of this machine.

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ pub(crate) struct Names {
     known: Mutex<HashMap<Arc<str>, Arc<Name>>>,
 }
 
+/// The version of a name before its first answer.
+pub(crate) const UNANSWERED: u64 = 0;
+
 /// One name and its last answer.
 pub(crate) struct Name {
     text: Arc<str>,
@@ -38,6 +41,8 @@ pub(crate) struct Name {
     used: AtomicBool,
     /// Nobody refreshes it any more: ask [`Names`] for a new one.
     retired: AtomicBool,
+    /// Changes with the addresses.
+    version: AtomicU64,
 }
 
 impl Names {
@@ -72,15 +77,26 @@ impl Name {
             answered: watch::Sender::new(false),
             used: AtomicBool::new(true),
             retired: AtomicBool::new(false),
+            version: AtomicU64::new(UNANSWERED),
         }
     }
 
     /// The last answer, if there was one; empty if the name has no address.
     pub(crate) fn addresses(&self) -> Option<Arc<Vec<IpAddr>>> {
+        self.addresses.load_full()
+    }
+
+    /// Tells one answer from another.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Keeps the name fresh, and says whether what was read at this version still holds.
+    pub(crate) fn is_used(&self, version: u64) -> bool {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
-        self.addresses.load_full()
+        self.version() == version && !self.retired.load(Ordering::Relaxed)
     }
 
     /// Waits for the first answer or the deadline. Dropping the future loses nothing.
@@ -91,7 +107,10 @@ impl Name {
     }
 
     fn publish(&self, addresses: Vec<IpAddr>) {
-        self.addresses.store(Some(Arc::new(addresses)));
+        if self.addresses.load().as_deref() != Some(&addresses) {
+            self.addresses.store(Some(Arc::new(addresses)));
+            self.version.fetch_add(1, Ordering::Release);
+        }
         self.answered.send_replace(true);
     }
 }

@@ -76,7 +76,8 @@ impl Pool {
     }
 
     /// Keeps a connection whose exchange is complete in both directions.
-    pub(crate) fn put(&self, connection: Connection) {
+    pub(crate) fn put(&self, mut connection: Connection) {
+        connection.in_flight = None;
         connection.activity.enter(Phase::Untimed);
         if connection.key.client > 0 {
             let mut of_clients = self.of_clients.borrow_mut();

@@ -9,6 +9,7 @@ mod drain;
 mod failures;
 mod forwarding;
 mod handshake;
+mod instances;
 mod limits;
 mod metrics;
 mod names;

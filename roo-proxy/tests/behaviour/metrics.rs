@@ -8,7 +8,7 @@ use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Re
 
 use crate::bench::{Bench, until};
 use crate::client::{Raw, get, request2, status, text};
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, nobody};
 
 /// Keeps counters by name and sorted labels; panics for one route's histograms.
 #[derive(Clone, Default)]
@@ -84,6 +84,23 @@ async fn requests_are_counted_by_route() {
     })
     .await;
     assert!(kept.value("roo_tls_handshakes_total{result=done}") >= 1);
+}
+
+#[tokio::test]
+async fn ejections_and_retries_are_counted_by_route() {
+    let kept = kept();
+    let (bench, good) = (Bench::start(), Upstream::echo("good").await);
+    let to = [format!("http://{}", nobody().await), good.url()];
+    let ejection = serde_json::json!({ "backoff": "1h", "backoff_max": "1h" });
+    let route = serde_json::json!({ "to": to, "ejection": ejection }).to_string();
+    bench.routes(&[("ejecting.test:http", route)]);
+    for _ in 0..4 {
+        assert_eq!(status(&get(bench.http, "ejecting.test").await), 200);
+    }
+    for name in ["roo_upstream_retries_total", "roo_upstream_ejections_total"] {
+        assert_eq!(kept.value(&format!("{name}{{route=ejecting.test:http}}")), 1, "{name}");
+    }
+    assert_eq!(f64::from_bits(kept.value("roo_upstream_up{route=ejecting.test:http}")), 1.0);
 }
 
 #[tokio::test]

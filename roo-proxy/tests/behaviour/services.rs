@@ -1,16 +1,18 @@
 //! Destinations that name a service.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use roo_proxy::{Config, DestinationHost, Endpoint, ServiceTable};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
-use crate::bench::{Bench, SOON, loopback};
-use crate::client::{Raw, field, get, status};
+use crate::bench::{Bench, SOON, loopback, until};
+use crate::client::{Raw, field, full, get, status};
 use crate::upstream::{Upstream, nobody};
 
 fn endpoint(address: SocketAddr, weight: u16) -> Endpoint {
-    Endpoint { host: DestinationHost::Address(address.ip()), port: address.port(), weight }
+    Endpoint { host: DestinationHost::Address(address.ip()), port: address.port(), weight, stopping: false }
 }
 
 impl Bench {
@@ -91,6 +93,39 @@ async fn what_has_left_gets_nothing_new() {
     for _ in 0..6 {
         assert_eq!(who(&bench).await, "two");
     }
+}
+
+#[tokio::test]
+async fn what_stops_ends_what_it_has_and_gets_nothing_new() {
+    let leave = Arc::new(Notify::new());
+    let left = leave.clone();
+    let one = Upstream::serve(move |_| {
+        let left = left.clone();
+        async move {
+            left.notified().await;
+            http::Response::new(full("ended in peace"))
+        }
+    })
+    .await;
+    let two = Upstream::echo("two").await;
+    let bench = Bench::start();
+    bench.routes(&[("shop.test:http", "http://shop.service.roo")]);
+    bench.service("shop", vec![endpoint(one.address, 1)]);
+    let mut live = Raw::connect(bench.http).await;
+    live.send("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
+    until("it is asked", || one.connections() == 1).await;
+    let stopping = Endpoint { stopping: true, ..endpoint(one.address, 1) };
+    bench.service("shop", vec![stopping.clone(), endpoint(two.address, 1)]);
+    for _ in 0..6 {
+        assert_eq!(who(&bench).await, "two");
+    }
+    leave.notify_one();
+    assert!(live.rest().await.ends_with("ended in peace"));
+    // Where nobody else is, it is not asked either.
+    bench.service("shop", vec![stopping]);
+    let response = get(bench.http, "shop.test").await;
+    assert_eq!((status(&response), field(&response, "roo-error")), (503, Some("no-upstream")));
+    assert_eq!(one.connections(), 1);
 }
 
 #[tokio::test]

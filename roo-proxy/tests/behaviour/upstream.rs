@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -56,6 +56,15 @@ impl Upstream {
 
     /// As `echo`, over TLS with a certificate for the names.
     pub(crate) async fn echo_tls(authority: &Authority, names: &[&str]) -> Upstream {
+        Upstream::tls(authority, names, "tls", Arc::new(AtomicBool::new(true))).await
+    }
+
+    /// As `echo`, over TLS while `open`; else it closes every connection at once.
+    pub(crate) async fn echo_tls_while(authority: &Authority, name: &'static str, open: Arc<AtomicBool>) -> Upstream {
+        Upstream::tls(authority, &["127.0.0.1"], name, open).await
+    }
+
+    async fn tls(authority: &Authority, names: &[&str], name: &'static str, open: Arc<AtomicBool>) -> Upstream {
         let (_, key) = authority.issue(names);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -65,10 +74,13 @@ impl Upstream {
             .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
         let acceptor = TlsAcceptor::from(Arc::new(config));
         Upstream::listen(move |socket| {
-            let acceptor = acceptor.clone();
+            let (acceptor, open) = (acceptor.clone(), open.clone());
             async move {
+                if !open.load(Ordering::SeqCst) {
+                    return;
+                }
                 if let Ok(stream) = acceptor.accept(socket).await {
-                    answer(stream, move |request| echo("tls", request)).await;
+                    answer(stream, move |request| echo(name, request)).await;
                 }
             }
         })

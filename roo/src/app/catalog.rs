@@ -105,10 +105,10 @@ fn node(member: &Member) -> Option<Node> {
     Some(Node { name: member.id.to_string().parse().ok()?, host })
 }
 
-/// What the proxy is to know: who takes requests, and where.
+/// What the proxy is to know: who is there, where, and whether it takes requests.
 fn services<'a>(instances: impl Iterator<Item = &'a Arc<Instance>>) -> ServiceTable {
     let mut services: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
-    for instance in instances.filter(|instance| instance.state == State::Up) {
+    for instance in instances {
         services.entry(instance.service.to_string()).or_default().push(endpoint(instance));
     }
     ServiceTable::new(services)
@@ -119,7 +119,11 @@ fn endpoint(instance: &Instance) -> Endpoint {
         Host::Ip(ip) => DestinationHost::Address(*ip),
         Host::Name(name) => DestinationHost::Name(name.as_ref().into()),
     };
-    Endpoint { host, port: instance.address.port, weight: instance.weight.get() }
+    let stopping = match instance.state {
+        State::Up => false,
+        State::Stopping => true,
+    };
+    Endpoint { host, port: instance.address.port, weight: instance.weight.get(), stopping }
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ fn row(key: &Key, stored: &Stored) -> Value {
     match &stored.parsed {
         Ok((origin, route)) => json!({
             "origin": origin.to_string(),
-            "to": route.to.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "to": route.to.iter().map(|to| to.destination.to_string()).collect::<Vec<_>>(),
             "source": route.source.as_deref().unwrap_or("manual"),
             "revision": stored.revision,
         }),
