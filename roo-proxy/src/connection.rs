@@ -37,8 +37,8 @@ pub(crate) struct Client {
     pub(crate) recent: RecentHost,
     pub(crate) tls: Option<ClientTls>,
     pub(crate) activity: Rc<Activity>,
-    /// Whether a request has come in.
-    pub(crate) asked: Cell<bool>,
+    /// Requests that have come in.
+    pub(crate) asked: Cell<u64>,
     _open: Open,
 }
 
@@ -125,7 +125,7 @@ impl Client {
             recent: RecentHost::default(),
             tls,
             activity,
-            asked: Cell::new(false),
+            asked: Cell::new(0),
             _open: open,
         })
     }

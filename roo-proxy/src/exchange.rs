@@ -152,7 +152,7 @@ pub(crate) struct Record {
 impl Record {
     /// Of a request with this method, an empty one if it could not be read.
     pub(crate) fn begin(client: Rc<Client>, method: &str, version: Version) -> Record {
-        client.asked.set(true);
+        client.asked.set(client.asked.get() + 1);
         client.worker.requests().fetch_add(1, Ordering::Relaxed);
         Record {
             entry: None,

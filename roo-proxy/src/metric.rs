@@ -17,6 +17,7 @@ const REQUESTS: &str = "roo_requests_total";
 const REQUEST_DURATION: &str = "roo_request_duration_seconds";
 const OPEN_CONNECTIONS: &str = "roo_open_connections";
 const HANDSHAKES: &str = "roo_tls_handshakes_total";
+const FLOODS: &str = "roo_http2_floods_total";
 const UPSTREAM_DURATION: &str = "roo_upstream_duration_seconds";
 const UPSTREAM_RETRIES: &str = "roo_upstream_retries_total";
 const UPSTREAM_EJECTIONS: &str = "roo_upstream_ejections_total";
@@ -28,6 +29,7 @@ pub(crate) fn describe() {
     metrics::describe_histogram!(REQUEST_DURATION, Unit::Seconds, "From request head to the end of the response");
     metrics::describe_gauge!(OPEN_CONNECTIONS, "Open client connections by listener");
     metrics::describe_counter!(HANDSHAKES, "TLS handshakes by result");
+    metrics::describe_counter!(FLOODS, "HTTP/2 connections closed for frames that lead to nothing");
     metrics::describe_histogram!(UPSTREAM_DURATION, Unit::Seconds, "From sending a request to its response head");
     metrics::describe_counter!(UPSTREAM_RETRIES, "Requests sent again to another connection");
     metrics::describe_counter!(UPSTREAM_EJECTIONS, "Instances taken out of the rotation for their failures");
@@ -67,6 +69,7 @@ pub(crate) struct Measures {
     unrouted_duration: Histogram,
     open: [Gauge; 2],
     handshakes: [Counter; 5],
+    floods: Counter,
 }
 
 /// One exchange that has ended.
@@ -108,6 +111,7 @@ impl Measures {
             unrouted_duration: metrics::histogram!(REQUEST_DURATION, "route" => UNROUTED),
             open: [open("http"), open("https")],
             handshakes: Handshake::ALL.map(handshake),
+            floods: metrics::counter!(FLOODS),
         }
     }
 
@@ -139,6 +143,11 @@ impl Measures {
 
     pub(crate) fn handshake(&self, result: Handshake) {
         self.handshakes[result as usize].increment(1);
+    }
+
+    /// A connection of HTTP/2 was closed for flooding.
+    pub(crate) fn flood(&self) {
+        self.floods.increment(1);
     }
 
     /// Forgets the handles of routes that are gone.

@@ -83,6 +83,11 @@ impl<'a> Fields<'a> {
         self.list.iter()
     }
 
+    /// How many field lines there are.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// The fields of one kind.
     pub(crate) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &'a [u8]> {
         self.list.iter().filter(move |field| field.kind == kind).map(|field| field.value)

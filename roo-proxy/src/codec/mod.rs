@@ -19,7 +19,7 @@ pub(crate) use encoder::Encoder;
 pub(crate) use field::{Claim, Kind};
 pub(crate) use fields::{Fields, items};
 pub(crate) use framing::Framing;
-pub(crate) use head::{HeadEnd, write_field, write_number};
+pub(crate) use head::{FIELDS_MAX, HeadEnd, write_field, write_number};
 pub(crate) use request::{Request, RequestFault};
 pub(crate) use response::Response;
 pub(crate) use trailers::only_passable;

@@ -46,7 +46,7 @@ where
         if let Some(next) = next.await {
             return next;
         }
-        if self.client.asked.get() {
+        if self.client.asked.get() > 0 {
             return Next::End;
         }
         let first = poll_fn(|context| self.poll_next(context, &mut end, &mut skipped));

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use super::body::{RequestBody, ResponseBody};
 use crate::answer;
-use crate::codec::{self, Fields, Framing};
+use crate::codec::{self, FIELDS_MAX, Fields, Framing};
 use crate::connection::Client;
 use crate::exchange::{Record, Verdict, form, judge};
 use crate::failure::Failure;
@@ -24,7 +24,9 @@ pub(super) async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let (parts, body) = request.into_parts();
-    let fields = Fields::of(parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+    // One too many is enough to see that there are too many.
+    let lines = parts.headers.iter().take(FIELDS_MAX + 1);
+    let fields = Fields::of(lines.map(|(name, value)| (name.as_str(), value.as_bytes())));
     let mut record = Record::begin(client.clone(), parts.method.as_str(), parts.version);
     let id = RequestId::of(&fields, client.peer.trusted);
     let request = codec::Request {
@@ -85,8 +87,11 @@ async fn walk<'a>(
     forwarded.map_err(|failure| (failure, request))
 }
 
-/// The length that the client has given, none if there is no body, and otherwise the end of the stream.
+/// Refuses more fields than HTTP/1 may have. The length that the client has given, none if there is no body, and otherwise the end of the stream.
 fn frame(request: &codec::Request<'_>, body: &Incoming) -> Result<Framing, Failure> {
+    if request.fields.len() > FIELDS_MAX {
+        return Err(Failure::HeaderTooLarge);
+    }
     Ok(match request.fields.content_length()? {
         Some(length) => Framing::Length(length),
         None if body.is_end_stream() => Framing::None,

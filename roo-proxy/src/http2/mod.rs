@@ -1,7 +1,10 @@
 //! HTTP/2 towards clients.
 
 mod body;
+mod budget;
 mod exchange;
+mod frames;
+mod metered;
 
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -13,6 +16,7 @@ use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::http2;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use metered::Metered;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::activity::Phase;
@@ -26,6 +30,7 @@ where
     let owner = client.clone();
     // A stream's task is moved several times before it runs: what it does is not moved with it.
     let service = service_fn(move |request| apart(|| exchange::handle(owner.clone(), request)));
+    let stream = Metered::new(stream, client.clone());
     let connection = builder(&client).serve_connection(TokioIo::new(stream), service);
     drive(&client, pin!(connection)).await;
 }
@@ -62,7 +67,7 @@ async fn drive<C: Graceful>(client: &Client, mut connection: Pin<&mut C>) {
 /// Ends a connection in a drain. One that is new gets a moment to bring the request it was made for:
 /// its client could not know.
 async fn finish<C: Graceful>(client: &Client, mut connection: Pin<&mut C>) {
-    if !client.asked.get() && tokio::time::timeout(FIRST_REQUEST_WITHIN, connection.as_mut()).await.is_ok() {
+    if client.asked.get() == 0 && tokio::time::timeout(FIRST_REQUEST_WITHIN, connection.as_mut()).await.is_ok() {
         return;
     }
     connection.as_mut().finish();

@@ -27,6 +27,23 @@ async fn too_many_header_bytes_are_431() {
 }
 
 #[tokio::test]
+async fn too_many_fields_are_431_whatever_their_size() {
+    let (bench, upstream) = (Bench::start(), Upstream::echo("a").await);
+    bench.routes(&[("shop.test:http", upstream.url()), ("shop.test:https", upstream.url())]);
+    for (count, expected) in [(60, 200), (200, 431)] {
+        let lines: String = (0..count).map(|at| format!("X-{at}: a\r\n")).collect();
+        let request = format!("GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n{lines}\r\n");
+        assert_eq!(status(&raw(bench.http, &request).await), expected);
+        let mut request = request2("GET", "shop.test", "/");
+        for _ in 0..count {
+            request.headers_mut().append("x-own", "a".parse().unwrap());
+        }
+        let response = bench.https2("shop.test").await.send_request(request).await.unwrap();
+        assert_eq!(response.status(), expected);
+    }
+}
+
+#[tokio::test]
 async fn one_connection_too_many_is_told_so() {
     let limits = Limits { connections: 2, ..Limits::default() };
     let bench = Bench::with(Config { limits, ..Config::default() });
