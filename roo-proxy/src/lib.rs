@@ -60,6 +60,9 @@ mod map;
 mod metric;
 mod request_id;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use certificate::{CertificateError, Certificates, certified_key};
 pub use config::{Config, Limits, Timeouts};
 pub use control::{Control, Stats};
