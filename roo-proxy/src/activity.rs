@@ -45,6 +45,8 @@ pub(crate) struct Activity {
     /// Whether every byte is part of a message: so in HTTP/1, not in HTTP/2 with its pings.
     heads: Cell<bool>,
     expired: Cell<bool>,
+    /// Whether an end of the connection, as things are, must not look orderly to the other side.
+    pub(crate) resets: Cell<bool>,
     /// Of the one task that waits for the end of the phase, or for the drain.
     waker: RefCell<Option<Waker>>,
 }
@@ -85,6 +87,11 @@ impl Activity {
         if waker.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
             *waker = Some(context.waker().clone());
         }
+    }
+
+    /// Forgets the task, which a waker keeps in memory even when it is at its end.
+    pub(crate) fn forget_task(&self) {
+        self.waker.take();
     }
 
     fn wake(&self) {
@@ -238,6 +245,7 @@ impl Sweep {
             waits: Cell::new(0),
             heads: Cell::new(true),
             expired: Cell::new(false),
+            resets: Cell::new(false),
             waker: RefCell::default(),
         });
         self.activities.borrow_mut().push(Rc::downgrade(&activity));

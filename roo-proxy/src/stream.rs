@@ -1,22 +1,25 @@
 //! A socket that tells its connection's activity of every byte moved.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::activity::Activity;
 
 /// A socket, client's or upstream's, below TLS if there is any.
-pub(crate) struct Stream<S = TcpStream> {
+pub(crate) struct Stream<S: AsFd = TcpStream> {
     socket: S,
     activity: Rc<Activity>,
 }
 
-impl<S> Stream<S> {
+impl<S: AsFd> Stream<S> {
     pub(crate) fn new(socket: S, activity: Rc<Activity>) -> Stream<S> {
         Stream { socket, activity }
     }
@@ -29,7 +32,16 @@ impl<S> Stream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
+impl<S: AsFd> Drop for Stream<S> {
+    fn drop(&mut self) {
+        if self.activity.resets.get() {
+            // A socket that cannot is on its way out.
+            let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Stream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -45,7 +57,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.socket).poll_write(context, bytes);
         self.wrote(result)

@@ -46,6 +46,14 @@ impl Outgoing<'_> {
         out.put_slice(b"\r\n");
     }
 
+    /// Whether the client waits for leave to send its body, and the upstream is told so (RFC 9110 §10.1.1).
+    pub(crate) fn expects(&self) -> bool {
+        let mut fields = self.request.fields.of_kind(Kind::Expect);
+        self.request.version == Version::HTTP_11
+            && !self.request.framing.is_empty()
+            && fields.any(|value| value.eq_ignore_ascii_case(b"100-continue"))
+    }
+
     fn write_line(&self, out: &mut BytesMut, upstream: &Upstream) {
         let (request, prefix) = (self.request, upstream.destination.path.as_str());
         out.reserve(request.method.len() + prefix.len() + request.path.len() + 16);

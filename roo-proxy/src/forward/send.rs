@@ -294,7 +294,9 @@ impl<'a> Sending<'a> {
         let missed = match lost {
             Lost::Client(failure) => return Missed::Over(failure),
             Lost::Gone => return Missed::Gone,
-            Lost::Late if attempt.upload.starved => return Missed::Over(Failure::RequestTimeout),
+            Lost::Late if attempt.upload.starved && !self.keeps_waiting(&attempt) => {
+                return Missed::Over(Failure::RequestTimeout);
+            }
             Lost::Late => Missed::Over(Failure::Timeout),
             Lost::Malformed(what) => {
                 tracing::debug!(route = %self.entry.origin, %what, "an upstream's response was not valid");
@@ -343,6 +345,11 @@ impl<'a> Sending<'a> {
             self.entry.measures().ejections.increment(1);
             self.entry.measures().up(up);
         }
+    }
+
+    /// Whether it was the upstream that kept the client from sending its body, by never giving the leave that it waits for.
+    fn keeps_waiting(&self, attempt: &Attempt<'_>) -> bool {
+        self.outgoing.expects() && attempt.interims == 0 && !attempt.upload.begun
     }
 
     fn tell(&self, upstream: Option<&Upstream>, failure: Failure) {

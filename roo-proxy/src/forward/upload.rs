@@ -62,6 +62,8 @@ pub(crate) struct Upload {
     refused: bool,
     /// Whether anything may have been written.
     pub(crate) written: bool,
+    /// Whether the client has sent any of its body.
+    pub(crate) begun: bool,
     /// Whether the upstream could take more than the client has sent.
     pub(crate) starved: bool,
     done: bool,
@@ -77,9 +79,18 @@ pub(crate) enum UploadFault {
 impl Upload {
     /// Of a head and a body.
     pub(crate) fn new(head: BytesMut, body: Body) -> Upload {
-        let (length, mut out) = (head.len(), head);
+        let (length, mut out, begun) = (head.len(), head, !body.taken.is_empty());
         out.extend_from_slice(&body.taken);
-        Upload { out, head: length, more: body.more, refused: false, written: false, starved: false, done: false }
+        Upload {
+            out,
+            head: length,
+            more: body.more,
+            refused: false,
+            written: false,
+            begun,
+            starved: false,
+            done: false,
+        }
     }
 
     /// What was taken of the body, for another try. Only of an upload of which nothing was written.
@@ -142,7 +153,10 @@ impl Upload {
     fn fill<D: Downstream>(&mut self, context: &mut Context<'_>, client: &mut D) -> Result<bool, UploadFault> {
         while self.more && self.out.len() < BUFFER_BYTES {
             match client.poll_body(context, &mut self.out) {
-                Poll::Ready(Ok(more)) => self.more = more == More::Yes,
+                Poll::Ready(Ok(more)) => {
+                    self.more = more == More::Yes;
+                    self.begun = true;
+                }
                 Poll::Ready(Err(failure)) => return Err(UploadFault::Client(failure)),
                 Poll::Pending => return Ok(true),
             }

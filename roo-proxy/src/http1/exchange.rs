@@ -161,7 +161,7 @@ where
         let (body, mut out) = (downlink.body, downlink.output);
         let begun = answered.and_then(|answered| {
             let blamed = answered.destination.clone();
-            let begun = self.begin(record, request, (id, upgrade), answered, &mut out);
+            let begun = self.begin(record, request, (id, upgrade), answered, body.is_end(), &mut out);
             begun.map_err(|failure| {
                 client.worker.tell(&entry, &blamed, failure);
                 failure.into()
@@ -178,13 +178,15 @@ where
         }
     }
 
-    /// Reads the upstream's head and begins the response with it.
+    /// Reads the upstream's head and begins the response with it. Whether the request is `whole`: what is left of one that
+    /// is answered early may never come, so that nothing can follow it.
     fn begin(
         &mut self,
         record: &mut Record,
         request: &Request<'_>,
         (id, upgrade): (&RequestId, Option<&[u8]>),
         mut answered: Answered,
+        whole: bool,
         out: &mut BytesMut,
     ) -> Result<Begun, Failure> {
         let worker = &self.client.worker;
@@ -205,7 +207,7 @@ where
         let is_http10 = request.is_http10();
         let status = response.status;
         let towards = client_framing(framing, is_http10);
-        let keeps = self.keeps(request) && towards != Framing::UntilClose;
+        let keeps = whole && self.keeps(request) && towards != Framing::UntilClose;
         let date = worker.date.borrow();
         Incoming { response: &response, id, framing: towards, is_http10, keeps, date: &date }.write(out);
         record.status = Some(status);
@@ -223,6 +225,8 @@ where
     ) -> Fate {
         let worker = self.client.worker.clone();
         let activity = self.client.activity.clone();
+        // However it breaks off then, by a panic even: an orderly end would pass for that of the response.
+        activity.resets.set(relay.ends_by_close());
         let mut downlink = Downlink::resume(self, request, body, out);
         let ended = poll_fn(|context| {
             let polled = relay.poll(context, &worker.buffers, &mut downlink);
@@ -236,12 +240,14 @@ where
             polled
         })
         .await;
-        let whole = downlink.body.is_end();
         worker.buffers.give(std::mem::take(&mut downlink.output));
+        if ended.is_ok() {
+            activity.resets.set(false);
+        }
         relay.release(&worker);
         match ended {
             Err(Broken) => Fate::Cut,
-            Ok(()) if keeps && whole => Fate::Keep,
+            Ok(()) if keeps => Fate::Keep,
             Ok(()) => Fate::Close,
         }
     }

@@ -21,6 +21,8 @@ pub(super) struct Relay {
     body: Decoder,
     /// Its coding towards the client.
     encoder: Encoder,
+    /// What delimits it there.
+    towards: Framing,
     /// Whether the upstream would take another request.
     reusable: bool,
     ended: bool,
@@ -34,7 +36,12 @@ impl Relay {
     pub(super) fn new(answered: Answered, framing: Framing, towards: Framing, reusable: bool) -> Relay {
         let Answered { connection, upload, .. } = answered;
         let (body, encoder) = (Decoder::new(framing), Encoder::new(towards));
-        Relay { connection, upload, body, encoder, reusable, ended: false }
+        Relay { connection, upload, body, encoder, towards, reusable, ended: false }
+    }
+
+    /// Whether only the end of the connection tells the client that the response is whole.
+    pub(super) fn ends_by_close(&self) -> bool {
+        self.towards == Framing::UntilClose
     }
 
     /// Moves bytes until the response is sent whole.

@@ -98,10 +98,61 @@ impl Pool {
     pub(crate) fn sweep(&self, age: Duration) {
         let now = Instant::now();
         let keep = |list: &mut Vec<Idle>| {
-            list.retain_mut(|idle| now.duration_since(idle.since) < age && idle.connection.is_quiet());
+            list.retain_mut(|idle| {
+                // Not on the way of every request: whoever used it last is soon back as a rule.
+                idle.connection.activity.forget_task();
+                now.duration_since(idle.since) < age && idle.connection.is_quiet()
+            });
             !list.is_empty()
         };
         self.idle.borrow_mut().retain(|_, list| keep(list));
         self.of_clients.borrow_mut().retain(|_, list| keep(list));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::{Context, Wake, Waker};
+
+    use bytes::BytesMut;
+    use tokio::io::{AsyncRead, ReadBuf};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::activity::Sweep;
+    use crate::stream::Stream;
+    use crate::upstream::connection::UpstreamStream;
+
+    struct Task;
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_keeps_no_task() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (socket, _server) = tokio::try_join!(TcpStream::connect(address), listener.accept()).unwrap();
+        let activity = Sweep::new().activity();
+        let mut stream = UpstreamStream::Plain(Stream::new(socket, activity.clone()));
+
+        let task = Arc::new(Task);
+        let waker = Waker::from(task.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut byte = [0];
+        assert!(Pin::new(&mut stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending());
+        assert!(activity.poll_expired(&context).is_pending());
+        drop(waker);
+        assert!(Arc::strong_count(&task) > 1);
+
+        let (pool, key) = (Pool::new(1), Key { address: Address::Ip(address), profile: 0, apart: 0, client: 0 });
+        pool.put(Connection { stream, input: BytesMut::new(), activity, key: key.clone(), in_flight: None });
+        pool.sweep(Duration::from_secs(60));
+        assert_eq!(Arc::strong_count(&task), 1);
+        assert!(pool.take(&key).is_some());
     }
 }

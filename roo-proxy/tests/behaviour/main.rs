@@ -6,6 +6,7 @@ mod answers;
 mod bench;
 mod client;
 mod drain;
+mod endings;
 mod failures;
 mod forwarding;
 mod handshake;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
 
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
@@ -16,6 +16,10 @@ struct Kept(Arc<Mutex<HashMap<String, Arc<AtomicU64>>>>);
 
 /// A recorder with a fault, for one route.
 const FAULTY: &str = "faulty.test:http";
+
+/// A route whose first request holds its worker up, from the first time that this is waited for to the second.
+const STALLING: &str = "stalling.test:http";
+static STALLED: Barrier = Barrier::new(2);
 
 fn kept() -> &'static Kept {
     static KEPT: OnceLock<Kept> = OnceLock::new();
@@ -61,6 +65,10 @@ impl Recorder for Kept {
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
         assert!(key.labels().all(|label| label.value() != FAULTY), "this recorder fails on purpose");
+        if key.name() == "roo_request_duration_seconds" && key.labels().any(|label| label.value() == STALLING) {
+            STALLED.wait();
+            STALLED.wait();
+        }
         Histogram::from_arc(Arc::new(Samples(self.cell(key))))
     }
 }
@@ -133,4 +141,23 @@ async fn a_panic_in_one_request_leaves_the_others_alone() {
         stats.connections == 0 && stats.requests == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_noticed_even_if_its_request_was_there_at_once() {
+    kept();
+    let (bench, upstream) = (Bench::start(), Upstream::echo("a").await);
+    let silent = Upstream::serve(|_| std::future::pending()).await;
+    bench.routes(&[(STALLING, upstream.url()), ("shop.test:http", silent.url())]);
+    let mut stalling = Raw::connect(bench.http).await;
+    stalling.send("GET / HTTP/1.1\r\nHost: stalling.test\r\n\r\n").await;
+    let stall = || tokio::task::spawn_blocking(|| STALLED.wait());
+    stall().await.unwrap();
+    // The worker finds the whole request with the connection, and never waits for the client.
+    let mut client = Raw::connect(bench.http).await;
+    client.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    stall().await.unwrap();
+    until("it is under way", || silent.connections() == 1).await;
+    drop(client);
+    until("it is given up", || bench.control.stats().requests == 0).await;
 }
