@@ -4,7 +4,7 @@ CARGO ?= cargo
 BIN := target/release/roo
 IMAGE ?= roo:latest
 
-.PHONY: build run test soak corpus verify fix image swarm-test bench bench-proxy bench-kv clean
+.PHONY: build run test soak fuzz corpus verify fix image swarm-test bench bench-proxy bench-kv clean
 
 build:
 	$(CARGO) build --release --locked -p roo
@@ -15,11 +15,18 @@ run: build
 test:
 	misc/test.sh
 
-# The store under faults for an hour, or for ROO_SOAK_MINUTES; see tests/chaos/options.rs.
+# The proxy under siege with the full numbers, and the store under faults for an hour, or for ROO_SOAK_MINUTES; see
+# tests/siege/options.rs and tests/chaos/options.rs.
 soak: build
 	misc/install.sh test
+	ROO_SOAK_MINUTES=$${ROO_SOAK_MINUTES:-60} \
+	  $(CARGO) test --locked -p roo-tests --test siege -- --nocapture --test-threads=1
 	ROO_SOAK_MINUTES=$${ROO_SOAK_MINUTES:-60} ROO_CHAOS_KILLS=$${ROO_CHAOS_KILLS:-1000} \
 	  $(CARGO) test --locked -p roo-tests --test chaos -- --nocapture --test-threads=1
+
+# Many more hostile messages than `make test` tries: ROO_FUZZ_CASES of each kind.
+fuzz:
+	PROPTEST_CASES=$${ROO_FUZZ_CASES:-2000000} $(CARGO) test --release --locked -p roo-proxy --lib -- fuzz:: codec:: http2:: name:: proxy_protocol::
 
 # The corpus of hostile messages, through nginx and HAProxy as well.
 corpus:

@@ -1,7 +1,7 @@
 //! HTTP/2 frames, as bad as one likes: no library would send most of what the cases need (RFC 9113 section 4.1, and
 //! RFC 7541 section 6.2.2 for the fields: literal, never indexed, without Huffman coding).
 
-use crate::case::HOST;
+use crate::HOST;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;

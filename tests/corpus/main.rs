@@ -41,7 +41,7 @@ mod support;
 #[path = "../bench/table.rs"]
 mod table;
 
-use case::Case;
+use case::{Case, HOST};
 use front::Program;
 
 /// Runs a case through Roo, and fails as it does.
