@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::name::{self, NameError};
 use crate::origin::{OriginError, Scheme, parse_port};
 
-/// One upstream, written as a URL: `http://stack_service:80`, `https://10.0.0.7:8443/base`, or a socket of this machine:
-/// `unix:/run/app.sock`, with a path to put in front `unix:/run/app.sock:/base`.
+/// One upstream, written as a URL: `http://stack_service:80`, `https://10.0.0.7:8443/base`, `h2c://grpc:50051`, or a socket
+/// of this machine: `unix:/run/app.sock`, with a path to put in front `unix:/run/app.sock:/base`.
 ///
 /// `Display` gives a URL back that parses to the same destination; the scheme's own port is dropped, except before a
 /// service, whose instances have ports of their own.
@@ -17,6 +17,8 @@ use crate::origin::{OriginError, Scheme, parse_port};
 pub struct Destination {
     /// Plain or TLS towards the upstream; plain over a socket of this machine.
     pub scheme: Scheme,
+    /// Whether it is spoken to by HTTP/2 in the clear, without asking (RFC 9113 §3.3): written `h2c://`.
+    pub is_h2c: bool,
     /// A name to resolve, an address or a service.
     pub host: DestinationHost,
     /// From 1 to 65535; `None` for the scheme's own, or before a service for that of each instance.
@@ -66,8 +68,11 @@ impl FromStr for Destination {
             return parse_unix(rest);
         }
         let (scheme, rest) = text.split_once("://").ok_or(DestinationError::SchemeMissing)?;
-        let scheme: Scheme =
-            scheme.parse().map_err(|_: OriginError| DestinationError::Scheme { scheme: scheme.into() })?;
+        let is_h2c = scheme.eq_ignore_ascii_case(H2C);
+        let scheme: Scheme = match is_h2c {
+            true => Scheme::Http,
+            false => scheme.parse().map_err(|_: OriginError| DestinationError::Scheme { scheme: scheme.into() })?,
+        };
         if rest.contains(['?', '#']) {
             return Err(DestinationError::QueryOrFragment);
         }
@@ -78,7 +83,7 @@ impl FromStr for Destination {
         let (host, port) = parse_authority(authority)?;
         let is_said = |port: &u16| *port != scheme.default_port() || matches!(host, DestinationHost::Service(_));
         let port = port.filter(is_said);
-        Ok(Destination { scheme, host, port, path: parse_path(path)? })
+        Ok(Destination { scheme, is_h2c, host, port, path: parse_path(path)? })
     }
 }
 
@@ -87,7 +92,10 @@ impl fmt::Display for Destination {
         match &self.host {
             DestinationHost::Unix(_) if self.path.is_empty() => write!(f, "{}", self.host),
             DestinationHost::Unix(_) => write!(f, "{}:{}", self.host, self.path),
-            _ => write!(f, "{}://{}{}", self.scheme, self.authority(), self.path),
+            _ => {
+                let scheme = if self.is_h2c { H2C } else { self.scheme.as_str() };
+                write!(f, "{scheme}://{}{}", self.authority(), self.path)
+            }
         }
     }
 }
@@ -110,8 +118,8 @@ pub enum DestinationError {
     /// No `://`.
     #[error("it has no scheme: write a URL such as http://service:80")]
     SchemeMissing,
-    /// Neither `http` nor `https`.
-    #[error("the scheme {scheme:?} is not supported: use http or https")]
+    /// None of `http`, `https` and `h2c`.
+    #[error("the scheme {scheme:?} is not supported: use http, https or h2c")]
     Scheme {
         /// The scheme as found.
         scheme: String,
@@ -166,6 +174,9 @@ pub enum DestinationError {
     TooLong,
 }
 
+/// The scheme of HTTP/2 in the clear.
+const H2C: &str = "h2c";
+
 const URL_BYTES_MAX: usize = 2048;
 
 fn parse_authority(authority: &str) -> Result<(DestinationHost, Option<u16>), DestinationError> {
@@ -208,7 +219,7 @@ fn parse_unix(rest: &str) -> Result<Destination, DestinationError> {
         return Err(DestinationError::Socket { path: rest.into() });
     }
     let host = DestinationHost::Unix(socket.into());
-    Ok(Destination { scheme: Scheme::Http, host, port: None, path: parse_path(path)? })
+    Ok(Destination { scheme: Scheme::Http, is_h2c: false, host, port: None, path: parse_path(path)? })
 }
 
 /// What the system takes (unix(7)), less the NUL at its end.
@@ -277,6 +288,8 @@ mod tests {
             ("unix:/run/app.sock", "unix:/run/app.sock"),
             ("unix:///run/app.sock:/", "unix:/run/app.sock"),
             ("unix:/run/app.sock:/base/", "unix:/run/app.sock:/base"),
+            ("H2C://grpc:80/a", "h2c://grpc/a"),
+            ("h2c://10.0.0.7:50051", "h2c://10.0.0.7:50051"),
         ] {
             assert_eq!(text.parse::<Destination>().unwrap().to_string(), shown);
         }
@@ -312,7 +325,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_parsed_or_refused(text in "(https?://|unix:/)?\\PC{0,60}") {
+        fn any_text_is_parsed_or_refused(text in "(https?://|h2c://|unix:/)?\\PC{0,60}") {
             if let Ok(destination) = text.parse::<Destination>() {
                 prop_assert_eq!(destination.to_string().parse::<Destination>().unwrap(), destination);
             }

@@ -24,6 +24,7 @@ mod event;
 mod listener;
 mod name;
 mod origin;
+mod protocol;
 mod proxy;
 mod replies;
 mod route;
@@ -46,6 +47,7 @@ mod http2;
 mod codec;
 mod exchange;
 mod target;
+mod websocket;
 
 mod forward;
 
@@ -72,6 +74,7 @@ pub use ipnet::IpNet;
 pub use listener::{BindError, Listeners, Port};
 pub use name::{HostName, HostPattern, NameError};
 pub use origin::{Origin, OriginError, Scheme};
+pub use protocol::Protocol;
 pub use proxy::{Proxy, StartError};
 pub use proxy_protocol::ProxyProtocol;
 pub use replies::{Replies, Reply};

@@ -24,6 +24,7 @@ use crate::origin::Scheme;
 use crate::proxy::Stop;
 use crate::table::Entry;
 use crate::tls::Configs;
+use crate::upstream::http2::Links;
 use crate::upstream::names::{NameCache, Names};
 use crate::upstream::pool::Pool;
 
@@ -35,6 +36,7 @@ pub(crate) struct Worker {
     pub(crate) stop: Stop,
     pub(crate) sweep: Sweep,
     pub(crate) pool: Pool,
+    pub(crate) links: Rc<Links>,
     pub(crate) buffers: Buffers,
     /// The time as responses tell it, as of the last tick.
     pub(crate) date: RefCell<String>,
@@ -67,6 +69,7 @@ impl Worker {
             stop,
             sweep: Sweep::new(),
             pool,
+            links: Rc::default(),
             buffers: Buffers::default(),
             date: RefCell::new(date()),
             names: NameCache::new(names),
@@ -197,6 +200,7 @@ async fn sweep(worker: Rc<Worker>) {
         worker.sweep.tick(timeouts);
         worker.date.replace(date());
         worker.pool.sweep(timeouts.idle_upstream);
+        worker.links.sweep(timeouts.idle_upstream);
         worker.names.sweep();
         worker.measures.sweep();
     }

@@ -1,5 +1,7 @@
 //! Getting a response head: connections tried in order, repeated only where nothing can happen twice.
 
+mod http2;
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -7,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use tokio::time::Instant;
 
 use super::outgoing::Outgoing;
@@ -15,6 +17,7 @@ use super::upload::{Body, Downstream, Upload, UploadFault};
 use crate::activity::Phase;
 use crate::buffer::{BUFFER_BYTES, Buffers};
 use crate::codec::{Framing, HeadEnd, Malformed, Response};
+use crate::connection::apart;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::table::Entry;
@@ -180,6 +183,10 @@ impl<'a> Sending<'a> {
     async fn attempt<D: Downstream>(&mut self, picked: &Picked, client: &mut D) -> Result<Answered, Missed> {
         let instance = picked.instance();
         let key = connect::key(&instance.upstream, &instance.address, self.outgoing.peer);
+        if instance.upstream.is_http2 {
+            // Boxed: it is larger, and rarer.
+            return apart(|| self.attempt_http2(key, picked, client)).await;
+        }
         while let Some(connection) = self.worker.pool.take(&key) {
             // A stale connection says nothing about the instance.
             match self.exchange(connection, picked, client, true).await {
@@ -263,8 +270,19 @@ impl<'a> Sending<'a> {
         reused: bool,
     ) -> Result<Answered, Missed> {
         let mut head = self.worker.buffers.take();
-        let upstream = &picked.instance().upstream;
-        self.outgoing.write(&mut head, upstream);
+        self.outgoing.write(&mut head, &picked.instance().upstream);
+        self.converse(connection, head, picked, client, reused).await
+    }
+
+    /// Sends a head and the body that follows it, and waits for the response.
+    async fn converse<D: Downstream>(
+        &mut self,
+        connection: Connection,
+        head: BytesMut,
+        picked: &Picked,
+        client: &mut D,
+        reused: bool,
+    ) -> Result<Answered, Missed> {
         let began = Instant::now();
         connection.activity.await_response(self.response_timeout);
         let mut attempt = Attempt {
@@ -283,33 +301,34 @@ impl<'a> Sending<'a> {
                 if upload.is_over() {
                     self.worker.buffers.give(upload.take_buffer());
                 }
-                let destination = upstream.url.clone();
+                let destination = picked.instance().upstream.url.clone();
                 Ok(Answered { connection, upload, head, destination })
             }
             Err(lost) => Err(self.missed(lost, attempt, picked, reused)),
         }
     }
 
-    fn missed(&mut self, lost: Lost, attempt: Attempt<'_>, picked: &Picked, reused: bool) -> Missed {
-        let missed = match lost {
-            Lost::Client(failure) => return Missed::Over(failure),
-            Lost::Gone => return Missed::Gone,
-            Lost::Late if attempt.upload.starved && !self.keeps_waiting(&attempt) => {
+    fn missed(&mut self, lost: Lost, mut attempt: Attempt<'_>, picked: &Picked, reused: bool) -> Missed {
+        let missed = match (self.missed_http2(&lost, &mut attempt), lost) {
+            (Some(missed), _) => missed,
+            (None, Lost::Client(failure)) => return Missed::Over(failure),
+            (None, Lost::Gone) => return Missed::Gone,
+            (None, Lost::Late) if attempt.upload.starved && !self.keeps_waiting(&attempt) => {
                 return Missed::Over(Failure::RequestTimeout);
             }
-            Lost::Late => Missed::Over(Failure::Timeout),
-            Lost::Malformed(what) => {
+            (None, Lost::Late) => Missed::Over(Failure::Timeout),
+            (None, Lost::Malformed(what)) => {
                 tracing::debug!(route = %self.entry.origin, %what, "an upstream's response was not valid");
                 Missed::Over(Failure::Reset)
             }
-            Lost::Closed if !attempt.upload.written => {
+            (None, Lost::Closed) if !attempt.upload.written => {
                 self.body = attempt.upload.into_body();
                 Missed::Unsent(Failure::Reset)
             }
-            Lost::Closed if attempt.connection.input.is_empty() && std::mem::take(&mut self.may_repeat) => {
+            (None, Lost::Closed) if attempt.connection.input.is_empty() && std::mem::take(&mut self.may_repeat) => {
                 Missed::Unheard(Failure::Reset)
             }
-            Lost::Closed => Missed::Over(Failure::Reset),
+            (None, Lost::Closed) => Missed::Over(Failure::Reset),
         };
         match missed {
             Missed::Unsent(_) | Missed::Unheard(_) if reused => {}

@@ -98,6 +98,13 @@ impl Upload {
         Body { taken: self.out.split_off(self.head.min(self.out.len())), more: self.more }
     }
 
+    /// What was taken of the body, `sent` and not, for another try.
+    pub(crate) fn take_body_behind(&mut self, sent: BytesMut) -> Body {
+        let mut taken = sent;
+        taken.extend_from_slice(&self.out);
+        Body { taken, more: self.more }
+    }
+
     /// Whether everything was sent.
     pub(crate) fn is_complete(&self) -> bool {
         self.done && !self.refused

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::downlink::Downlink;
 use crate::buffer::{BUFFER_BYTES, Buffers, room};
 use crate::codec::{Decoder, Encoder, Framing, Step};
-use crate::forward::{Answered, Upload, UploadFault};
+use crate::forward::{Answered, Downstream, Upload, UploadFault};
 use crate::upstream::connection::Connection;
 use crate::worker::Worker;
 
@@ -76,6 +76,10 @@ impl Relay {
                         Poll::Ready(Ok(_)) => {}
                         Poll::Pending => {
                             ready!(client.poll_flush(context)).map_err(|_| Broken)?;
+                            // Nobody may say anything for long. While its body is to come, that tells of the client.
+                            if self.upload.is_over() {
+                                return client.poll_gone(context).map(|()| Err(Broken));
+                            }
                             return Poll::Pending;
                         }
                     }

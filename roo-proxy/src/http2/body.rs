@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use h2::Reason;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
@@ -91,8 +91,9 @@ struct Upstream {
     request: RequestBody,
     /// Whether the upstream would take another request.
     reusable: bool,
-    /// The response broke off.
+    /// The response broke off, for a reason of its own or for this one.
     broken: bool,
+    reason: Reason,
     /// Of the task that waits for the response.
     waker: Option<Waker>,
 }
@@ -111,7 +112,17 @@ impl ResponseBody {
     ) -> ResponseBody {
         let Answered { connection, upload, .. } = answered;
         let (body, connection) = (Decoder::new(framing), Some(connection));
-        let mut upstream = Upstream { worker, connection, body, upload, request, reusable, broken: false, waker: None };
+        let mut upstream = Upstream {
+            worker,
+            connection,
+            body,
+            upload,
+            request,
+            reusable,
+            broken: false,
+            reason: Reason::INTERNAL_ERROR,
+            waker: None,
+        };
         if upstream.body.is_end() {
             upstream.release();
         }
@@ -132,7 +143,12 @@ impl ResponseBody {
     }
 }
 
-type Framed = Option<Result<Frame<Bytes>, io::Error>>;
+type Framed = Option<Result<Frame<Bytes>, BrokenOff>>;
+
+/// The response broke off. The stream is reset for the reason that the upstream gave, if it gave one.
+#[derive(Debug, thiserror::Error)]
+#[error("the response broke off")]
+pub(super) struct BrokenOff(#[source] h2::Error);
 
 impl Upstream {
     /// Whether anything is to be done besides taking what has come already.
@@ -177,12 +193,16 @@ impl Upstream {
             };
             match advanced {
                 Ok(frame) => return Poll::Ready(frame.map(Ok)),
-                Err(Broken) => self.broken = true,
+                Err(Broken) => {
+                    self.broken = true;
+                    let reset = self.connection.as_mut().and_then(|connection| connection.http2()?.reset());
+                    self.reason = reset.unwrap_or(self.reason);
+                }
             }
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(Some(Err(io::Error::other("the response broke off"))))
+        Poll::Ready(Some(Err(BrokenOff(self.reason.into()))))
     }
 
     fn advance(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Broken>> {
@@ -251,7 +271,7 @@ struct Broken;
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = io::Error;
+    type Error = BrokenOff;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Framed> {
         match &mut self.kind {

@@ -106,7 +106,12 @@ fn passed_on(
     mut answered: crate::forward::Answered,
     body: RequestBody,
 ) -> Result<Response<ResponseBody>, Failure> {
+    // What ends with its head is to end so here as well: for gRPC there is a difference.
+    let length = answered.head;
+    let connection = &mut answered.connection;
+    let ends = connection.input.len() == length && connection.http2().is_some_and(|exchange| exchange.is_at_end());
     let Final { response: head, framing, reusable } = answered.read(request.is_head())?;
+    let framing = if ends { Framing::None } else { framing };
     // To another protocol nobody can change here.
     let status = StatusCode::from_u16(head.status).ok().filter(|status| *status != StatusCode::SWITCHING_PROTOCOLS);
     let status = status.ok_or(Failure::Reset)?;

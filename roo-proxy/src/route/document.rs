@@ -7,6 +7,7 @@ use super::error::{RouteError, shortened};
 use super::networks::parse_networks;
 use super::{Ejection, Route, UpstreamTls, Weighted};
 use crate::destination::Destination;
+use crate::protocol::Protocol;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::upstream::balance::Balance;
 use crate::upstream::tls;
@@ -28,6 +29,8 @@ pub(super) struct Document {
     allow_addresses: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     send_proxy: Option<ProxyProtocol>,
+    #[serde(default, skip_serializing_if = "Protocol::is_default")]
+    protocol: Protocol,
     #[serde(default, skip_serializing_if = "is_default")]
     tls: UpstreamTls,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,6 +94,7 @@ impl TryFrom<Document> for Route {
             connect_timeout: parse_duration("connect_timeout", document.connect_timeout)?,
             send_proxy: document.send_proxy,
             allow_addresses: parse_networks(&document.allow_addresses)?,
+            protocol: document.protocol,
             tls: document.tls,
             source: document.source,
         })
@@ -107,6 +111,7 @@ impl From<&Route> for Document {
             connect_timeout: route.connect_timeout.map(duration_text),
             send_proxy: route.send_proxy,
             allow_addresses: route.allow_addresses.iter().map(ToString::to_string).collect(),
+            protocol: route.protocol,
             tls: route.tls.clone(),
             source: route.source.clone(),
         }

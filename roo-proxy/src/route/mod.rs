@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::destination::Destination;
+use crate::protocol::Protocol;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::upstream::balance::Balance;
 use document::{Document, parse_destination};
@@ -43,6 +44,8 @@ pub struct Route {
     pub allow_addresses: Vec<IpNet>,
     /// The PROXY header by which upstreams are told of the client's connection; `None` sends none.
     pub send_proxy: Option<ProxyProtocol>,
+    /// What is spoken to all destinations but those that are `h2c`.
+    pub protocol: Protocol,
     /// How `https` destinations are verified.
     pub tls: UpstreamTls,
     /// Who wrote the route. Opaque to the proxy.
@@ -143,7 +146,7 @@ mod tests {
     fn a_document_is_read_in_full() {
         let route = Route::parse(
             br#"{"to":["http://a:80",{"url":"http://b:80/path","weight":0}],"response_timeout":"30s","connect_timeout":2,"send_proxy":"v2",
-                 "allow_addresses":["169.254.0.0/16","fe80::1"],
+                 "allow_addresses":["169.254.0.0/16","fe80::1"],"protocol":"h2",
                  "balance":"least-requests","ejection":{"failures":3,"backoff":"1s","percent_max":100},
                  "tls":{"insecure":true,"server_name":"b.example"},"source":"docker:svc"}"#,
         )
@@ -154,6 +157,7 @@ mod tests {
         assert_eq!(route.connect_timeout, Some(Duration::from_secs(2)));
         assert_eq!(route.allow_addresses, ["169.254.0.0/16", "fe80::1/128"].map(|text| text.parse().unwrap()));
         assert_eq!(route.send_proxy, Some(ProxyProtocol::V2));
+        assert_eq!(route.protocol, Protocol::Http2);
         assert!(route.tls.insecure);
         assert_eq!((route.to[0].weight, route.to[1].weight), (None, Some(0)));
         assert_eq!(route.balance, Balance::LeastRequests);
@@ -191,6 +195,7 @@ mod tests {
             (r#"{"to":"http://a","ejection":{"percent_max":101}}"#, "ejection.percent_max is 101"),
             (r#"{"to":"http://a","ejection":{"backoff":"0s"}}"#, "ejection.backoff"),
             (r#"{"to":"http://a","ejection":{"ever":1}}"#, "ever"),
+            (r#"{"to":"http://a","protocol":"h3"}"#, "h3"),
             ("{", "not valid"),
         ] {
             let message = Route::parse(text.as_bytes()).unwrap_err().to_string();

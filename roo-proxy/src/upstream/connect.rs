@@ -15,10 +15,13 @@ use super::Upstream;
 use super::address::Address;
 use super::connection::{Connection, UpstreamStream};
 use super::guard;
+use super::http2::Link;
 use super::pool::Key;
-use super::tls::Profile;
+use super::tls::{self, Profile};
+use crate::activity::Activity;
 use crate::failure::Failure;
 use crate::forward::Peer;
+use crate::proxy_protocol::Ends;
 use crate::stream::Stream;
 use crate::worker::Worker;
 
@@ -34,6 +37,9 @@ pub(crate) enum ConnectError {
     /// It accepted, but the TLS handshake failed.
     #[error("no TLS: {0}")]
     Tls(String),
+    /// It does not speak HTTP/2, as it should.
+    #[error("no HTTP/2: {0}")]
+    Http2(String),
     /// The deadline passed.
     #[error("no connection in time")]
     Timeout,
@@ -45,6 +51,7 @@ impl ConnectError {
             ConnectError::Refused(_) => Failure::Refused,
             ConnectError::Forbidden(_) => Failure::Forbidden,
             ConnectError::Tls(_) => Failure::Tls,
+            ConnectError::Http2(_) => Failure::Reset,
             ConnectError::Timeout => Failure::Timeout,
         }
     }
@@ -65,19 +72,50 @@ pub(crate) async fn connect(
     peer: &Peer,
     deadline: Instant,
 ) -> Result<Connection, ConnectError> {
-    let connecting = open(worker, upstream, address, peer);
-    match tokio::time::timeout_at(deadline, connecting).await {
+    let (stream, activity) = open_within(worker, upstream, address, &peer.ends, deadline).await?;
+    Ok(Connection { stream, input: BytesMut::new(), activity, key: key(upstream, address, peer), in_flight: None })
+}
+
+/// As [`connect`], for HTTP/2.
+pub(crate) async fn connect_http2(
+    worker: &Rc<Worker>,
+    upstream: &Upstream,
+    address: &Address,
+    ends: &Ends,
+    deadline: Instant,
+) -> Result<Link, ConnectError> {
+    let (stream, _) = open_within(worker, upstream, address, ends, deadline).await?;
+    if let UpstreamStream::Tls(stream) = &stream
+        && stream.get_ref().1.alpn_protocol() != Some(tls::H2)
+    {
+        return Err(ConnectError::Tls("the upstream does not speak HTTP/2".into()));
+    }
+    let starting = tokio::time::timeout_at(deadline, Link::start(stream));
+    starting.await.map_err(|_| ConnectError::Timeout)?.map_err(|fault| ConnectError::Http2(fault.to_string()))
+}
+
+async fn open_within(
+    worker: &Rc<Worker>,
+    upstream: &Upstream,
+    address: &Address,
+    ends: &Ends,
+    deadline: Instant,
+) -> Result<Opened, ConnectError> {
+    match tokio::time::timeout_at(deadline, open(worker, upstream, address, ends)).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::Timeout),
     }
 }
 
+/// A stream and what watches over it.
+type Opened = (UpstreamStream, Rc<Activity>);
+
 async fn open(
     worker: &Rc<Worker>,
     upstream: &Upstream,
     address: &Address,
-    peer: &Peer,
-) -> Result<Connection, ConnectError> {
+    ends: &Ends,
+) -> Result<Opened, ConnectError> {
     let activity = worker.sweep.activity();
     let stream = match address {
         Address::Ip(address) => {
@@ -86,7 +124,7 @@ async fn open(
             let socket = TcpStream::connect(address).await.map_err(ConnectError::Refused)?;
             tune(&socket).map_err(ConnectError::Refused)?;
             let mut stream = Stream::new(socket, activity.clone());
-            announce(&mut stream, upstream, peer).await?;
+            announce(&mut stream, upstream, ends).await?;
             match &upstream.tls {
                 None => UpstreamStream::Plain(stream),
                 Some(profile) => UpstreamStream::Tls(Box::new(handshake(profile, stream).await?)),
@@ -96,17 +134,17 @@ async fn open(
             guard::unix(path, &worker.shared.config.unix_upstreams).map_err(ConnectError::Forbidden)?;
             let socket = UnixStream::connect(&**path).await.map_err(ConnectError::Refused)?;
             let mut stream = Stream::new(socket, activity.clone());
-            announce(&mut stream, upstream, peer).await?;
+            announce(&mut stream, upstream, ends).await?;
             UpstreamStream::Unix(stream)
         }
     };
-    Ok(Connection { stream, input: BytesMut::new(), activity, key: key(upstream, address, peer), in_flight: None })
+    Ok((stream, activity))
 }
 
 /// Says whose connection this one stands for, if the route wants that said.
-async fn announce<S: AsyncWrite + Unpin>(stream: &mut S, upstream: &Upstream, peer: &Peer) -> Result<(), ConnectError> {
+async fn announce<S: AsyncWrite + Unpin>(stream: &mut S, upstream: &Upstream, ends: &Ends) -> Result<(), ConnectError> {
     match upstream.send_proxy {
-        Some(version) => stream.write_all(&version.header(&peer.ends)).await.map_err(ConnectError::Refused),
+        Some(version) => stream.write_all(&version.header(ends)).await.map_err(ConnectError::Refused),
         None => Ok(()),
     }
 }

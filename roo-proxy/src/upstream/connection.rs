@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio_rustls::client::TlsStream;
 
+use super::http2;
 use super::instance::InFlight;
 use super::pool::Key;
 use crate::activity::Activity;
@@ -27,11 +28,12 @@ pub(crate) struct Connection {
     pub(crate) in_flight: Option<InFlight>,
 }
 
-/// Plain or TLS over TCP, or a socket of this machine.
+/// Plain or TLS over TCP, a socket of this machine, or one exchange on a connection that carries several.
 pub(crate) enum UpstreamStream {
     Plain(Stream),
     Tls(Box<TlsStream<Stream>>),
     Unix(Stream<UnixStream>),
+    Http2(Box<http2::Exchange>),
 }
 
 impl Connection {
@@ -51,6 +53,14 @@ impl Connection {
         poll_more(context, &mut self.stream, &mut self.input, room)
     }
 
+    /// The exchange of HTTP/2 that it is, if it is one.
+    pub(crate) fn http2(&mut self) -> Option<&mut http2::Exchange> {
+        match &mut self.stream {
+            UpstreamStream::Http2(exchange) => Some(exchange),
+            UpstreamStream::Plain(_) | UpstreamStream::Tls(_) | UpstreamStream::Unix(_) => None,
+        }
+    }
+
     /// Whether it can carry another request: open, and the upstream has said nothing unasked.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
@@ -66,6 +76,7 @@ impl AsyncRead for UpstreamStream {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
             UpstreamStream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            UpstreamStream::Http2(exchange) => Pin::new(exchange).poll_read(context, buffer),
         }
     }
 }
@@ -76,6 +87,7 @@ impl AsyncWrite for UpstreamStream {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
             UpstreamStream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            UpstreamStream::Http2(exchange) => Pin::new(exchange).poll_write(context, bytes),
         }
     }
 
@@ -84,6 +96,7 @@ impl AsyncWrite for UpstreamStream {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_flush(context),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_flush(context),
             UpstreamStream::Unix(stream) => Pin::new(stream).poll_flush(context),
+            UpstreamStream::Http2(exchange) => Pin::new(exchange).poll_flush(context),
         }
     }
 
@@ -92,6 +105,7 @@ impl AsyncWrite for UpstreamStream {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
             UpstreamStream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            UpstreamStream::Http2(exchange) => Pin::new(exchange).poll_shutdown(context),
         }
     }
 }

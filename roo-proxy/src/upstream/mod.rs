@@ -7,6 +7,7 @@ pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod group;
 mod guard;
+pub(crate) mod http2;
 pub(crate) mod instance;
 pub(crate) mod latency;
 pub(crate) mod names;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::destination::Destination;
 use crate::origin::Scheme;
+use crate::protocol::Protocol;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::route::{Ejection, Route};
 use balance::Balance;
@@ -67,6 +69,8 @@ pub(crate) struct Upstream {
     pub(crate) allowed_addresses: Vec<IpNet>,
     /// An id of its own if its connections are for nobody else, since it may go where others may not; else zero.
     pub(crate) apart: u64,
+    /// Whether it is spoken to by HTTP/2.
+    pub(crate) is_http2: bool,
 }
 
 /// Who is in after a change.
@@ -188,11 +192,13 @@ impl Upstreams {
 impl Upstream {
     fn new(destination: &Destination, weight: Option<u8>, route: &Route) -> Upstream {
         static APART: AtomicU64 = AtomicU64::new(1);
+        let is_http2 = destination.is_h2c || route.protocol == Protocol::Http2;
         Upstream {
             weight,
             url: destination.to_string().into(),
             origin_host: format!("x-origin-host: {}\r\n", destination.authority()),
-            tls: (destination.scheme == Scheme::Https).then(|| Profile::of(&route.tls, &destination.host)),
+            tls: (destination.scheme == Scheme::Https).then(|| Profile::of(&route.tls, &destination.host, is_http2)),
+            is_http2,
             send_proxy: route.send_proxy,
             allowed_addresses: route.allow_addresses.clone(),
             apart: if route.allow_addresses.is_empty() { 0 } else { APART.fetch_add(1, Ordering::Relaxed) },

@@ -30,9 +30,9 @@ pub(crate) struct Client {
 impl Profile {
     /// The profile of these settings, the existing one where there is one. Takes a lock: called when a
     /// route table is built, not by requests.
-    pub(crate) fn of(settings: &UpstreamTls, host: &DestinationHost) -> Arc<Profile> {
+    pub(crate) fn of(settings: &UpstreamTls, host: &DestinationHost, is_http2: bool) -> Arc<Profile> {
         let name = settings.server_name.clone().unwrap_or_else(|| bare_name(host));
-        let key = (name, settings.insecure, settings.ca.clone());
+        let key = (name, settings.insecure, settings.ca.clone(), is_http2);
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get_or_insert_default();
         if let Some(profile) = known.get(&key).and_then(Weak::upgrade) {
@@ -40,15 +40,17 @@ impl Profile {
         }
         known.retain(|_, profile| profile.strong_count() > 0);
         static ID: AtomicU64 = AtomicU64::new(1);
-        let profile =
-            Arc::new(Profile { id: ID.fetch_add(1, Ordering::Relaxed), client: Client::new(&key.0, settings) });
+        let profile = Arc::new(Profile {
+            id: ID.fetch_add(1, Ordering::Relaxed),
+            client: Client::new(&key.0, settings, is_http2),
+        });
         known.insert(key, Arc::downgrade(&profile));
         profile
     }
 }
 
-/// Name, insecure, CA.
-type Key = (String, bool, Option<String>);
+/// Name, insecure, CA, HTTP/2.
+type Key = (String, bool, Option<String>, bool);
 
 static KNOWN: Mutex<Option<HashMap<Key, Weak<Profile>>>> = Mutex::new(None);
 
@@ -61,7 +63,7 @@ fn bare_name(host: &DestinationHost) -> String {
 }
 
 impl Client {
-    fn new(name: &str, settings: &UpstreamTls) -> Result<Client, String> {
+    fn new(name: &str, settings: &UpstreamTls, is_http2: bool) -> Result<Client, String> {
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| format!("{name:?} is not a name that TLS can verify: set tls.server_name"))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -74,10 +76,14 @@ impl Client {
             builder.with_root_certificates(roots(settings.ca.as_deref())?)
         }
         .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![if is_http2 { H2 } else { HTTP1 }.to_vec()];
         Ok(Client { config: Arc::new(config), name })
     }
 }
+
+/// The protocols' names in a handshake (RFC 7301 §6).
+pub(crate) const H2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
 
 /// The system's roots plus those of the route.
 fn roots(ca: Option<&str>) -> Result<Arc<RootCertStore>, String> {
@@ -174,15 +180,16 @@ mod tests {
     fn equal_settings_share_a_profile() {
         let strict = UpstreamTls::default();
         let loose = UpstreamTls { insecure: true, ..UpstreamTls::default() };
-        let a = Profile::of(&strict, &name("a.example"));
-        assert!(Arc::ptr_eq(&a, &Profile::of(&strict, &name("a.example"))));
-        assert!(!Arc::ptr_eq(&a, &Profile::of(&strict, &name("b.example"))));
-        assert!(!Arc::ptr_eq(&a, &Profile::of(&loose, &name("a.example"))));
+        let a = Profile::of(&strict, &name("a.example"), false);
+        assert!(Arc::ptr_eq(&a, &Profile::of(&strict, &name("a.example"), false)));
+        assert!(!Arc::ptr_eq(&a, &Profile::of(&strict, &name("b.example"), false)));
+        assert!(!Arc::ptr_eq(&a, &Profile::of(&loose, &name("a.example"), false)));
+        assert!(!Arc::ptr_eq(&a, &Profile::of(&strict, &name("a.example"), true)));
     }
 
     #[test]
     fn a_name_that_cannot_be_verified_is_told() {
-        let profile = Profile::of(&UpstreamTls::default(), &name("a b"));
+        let profile = Profile::of(&UpstreamTls::default(), &name("a b"), false);
         assert!(profile.client.is_err());
     }
 }

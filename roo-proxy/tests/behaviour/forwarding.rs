@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
@@ -13,24 +12,8 @@ use roo_proxy::Config;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bench::{Bench, SOON, until};
-use crate::client::{Body, Raw, field, full, json, raw, request1, request2, status, text};
+use crate::client::{Raw, data, field, full, json, raw, request1, request2, status, streamed, text};
 use crate::upstream::{Upstream, read_head};
-
-/// A body whose frames come through a channel.
-fn streamed() -> (mpsc::Sender<Frame<Bytes>>, Body) {
-    let (sender, receiver) = mpsc::channel::<Frame<Bytes>>(1);
-    let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        let frame = receiver.recv().await?;
-        Some((Ok(frame), receiver))
-    });
-    (sender, BodyExt::boxed(StreamBody::new(Box::pin(frames) as SyncFrames)))
-}
-
-type SyncFrames = std::pin::Pin<Box<dyn futures_util::Stream<Item = std::io::Result<Frame<Bytes>>> + Send + Sync>>;
-
-fn data(text: &'static str) -> Frame<Bytes> {
-    Frame::data(Bytes::from_static(text.as_bytes()))
-}
 
 #[tokio::test]
 async fn the_forwarding_fields_are_the_proxys_own() {
@@ -461,4 +444,40 @@ async fn many_requests_run_side_by_side() {
         assert_eq!(request.await.unwrap(), 200);
     }
     until("all are over", || bench.control.stats().requests == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_quiet_response_is_noticed() {
+    let (heard, mut ends) = mpsc::unbounded_channel();
+    let upstream = Upstream::listen(move |mut socket| {
+        let heard = heard.clone();
+        async move {
+            read_head(&mut socket).await;
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: hello\n\n";
+            tokio::io::AsyncWriteExt::write_all(&mut socket, head.as_bytes()).await.unwrap();
+            // Nothing more is said: all there is to hear is the end.
+            let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut [0]).await;
+            heard.send(()).unwrap();
+        }
+    })
+    .await;
+    let bench = Bench::start();
+    bench.routes(&[("shop.test:http", upstream.url()), ("shop.test:https", upstream.url())]);
+    let mut plain = Raw::connect(bench.http).await;
+    plain.send("GET /events HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    plain.read_until("data: hello").await;
+    drop(plain);
+    tokio::time::timeout(SOON, ends.recv()).await.unwrap().unwrap();
+    for is_http2 in [false, true] {
+        let response = if is_http2 {
+            bench.https2("shop.test").await.send_request(request2("GET", "shop.test", "/events")).await
+        } else {
+            bench.https1("shop.test").await.send_request(request1("GET", "shop.test", "/events")).await
+        };
+        let mut body = response.unwrap().into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: hello\n\n");
+        drop(body);
+        tokio::time::timeout(SOON, ends.recv()).await.unwrap().unwrap();
+    }
+    until("nobody is there", || bench.control.stats().requests == 0).await;
 }

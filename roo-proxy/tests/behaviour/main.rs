@@ -10,6 +10,7 @@ mod endings;
 mod failures;
 mod forwarding;
 mod handshake;
+mod http2_upstreams;
 mod instances;
 mod limits;
 mod metrics;

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_rustls::TlsAcceptor;
@@ -34,6 +35,10 @@ impl Drop for Upstream {
 impl Upstream {
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    pub(crate) fn h2c(&self) -> String {
+        format!("h2c://{}", self.address)
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -65,14 +70,7 @@ impl Upstream {
     }
 
     async fn tls(authority: &Authority, names: &[&str], name: &'static str, open: Arc<AtomicBool>) -> Upstream {
-        let (_, key) = authority.issue(names);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = TlsAcceptor::from(Arc::new(server_config(authority, names)));
         Upstream::listen(move |socket| {
             let (acceptor, open) = (acceptor.clone(), open.clone());
             async move {
@@ -81,6 +79,47 @@ impl Upstream {
                 }
                 if let Ok(stream) = acceptor.accept(socket).await {
                     answer(stream, move |request| echo(name, request)).await;
+                }
+            }
+        })
+        .await
+    }
+
+    /// As `echo`, over HTTP/2 in the clear.
+    pub(crate) async fn echo_h2c(name: &'static str) -> Upstream {
+        Upstream::listen(move |socket| answer_http2(socket, move |request| echo(name, request))).await
+    }
+
+    /// As `echo_h2c`, over TLS with a certificate for the names, and with what it offers to speak.
+    pub(crate) async fn echo_h2(authority: &Authority, names: &[&str], offers: &[&[u8]]) -> Upstream {
+        let mut config = server_config(authority, names);
+        config.alpn_protocols = offers.iter().map(|offer| offer.to_vec()).collect();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Upstream::listen(move |socket| {
+            let acceptor = acceptor.clone();
+            async move {
+                if let Ok(stream) = acceptor.accept(socket).await {
+                    answer_http2(stream, move |request| echo("h2", request)).await;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Gives each stream of HTTP/2 in the clear to a handler. The upstream allows so many at a time.
+    pub(crate) async fn streams<H, F>(streams_max: u32, handler: H) -> Upstream
+    where
+        H: Fn(Request<h2::RecvStream>, h2::server::SendResponse<Bytes>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Upstream::listen(move |socket| {
+            let handler = handler.clone();
+            async move {
+                let mut builder = h2::server::Builder::new();
+                builder.max_concurrent_streams(streams_max).enable_connect_protocol();
+                let Ok(mut connection) = builder.handshake(socket).await else { return };
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    tokio::spawn(handler(request, respond));
                 }
             }
         })
@@ -146,6 +185,16 @@ impl Upstream {
     }
 }
 
+fn server_config(authority: &Authority, names: &[&str]) -> rustls::ServerConfig {
+    let (_, key) = authority.issue(names);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
+}
+
 /// An address that refuses.
 pub(crate) async fn nobody() -> SocketAddr {
     TcpListener::bind(loopback()).await.unwrap().local_addr().unwrap()
@@ -177,6 +226,19 @@ where
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
 }
 
+async fn answer_http2<S, H, F>(stream: S, handler: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let response = handler(request);
+        async move { Ok::<_, std::convert::Infallible>(response.await) }
+    });
+    let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+}
+
 async fn echo(name: &'static str, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let collected = body.collect().await;
@@ -185,7 +247,7 @@ async fn echo(name: &'static str, request: Request<Incoming>) -> Response<Body> 
             let trailers = body.trailers().cloned();
             (body.to_bytes(), trailers)
         }
-        Err(_) => (bytes::Bytes::new(), None),
+        Err(_) => (Bytes::new(), None),
     };
     let fields = |headers: &http::HeaderMap| {
         let mut fields = serde_json::Map::new();
