@@ -52,6 +52,7 @@ pages! {
     labels: "docs/labels.md",
     operations: "docs/operations.md",
     profiles: "docs/profiles.md",
+    proxy: "docs/proxy.md",
     routes: "docs/routes.md",
     security: "docs/security.md",
     services: "docs/services.md",
@@ -583,6 +584,57 @@ fn every_metric_is_documented() -> Result<()> {
         due.extend(quoted_after(&code, "\"roo_").into_iter().map(|rest| format!("roo_{rest}")));
     }
     ensure!(names(&rows("docs/operations.md", "## Metrics")?) == due, "the code has {due:?}");
+    Ok(())
+}
+
+/// A number, a size or a time as pages write it, in the words of [`std::fmt::Debug`].
+fn plain(written: &str) -> String {
+    let (number, unit) = written.split_once(' ').unwrap_or((written, ""));
+    let number: u64 = number.replace(',', "").parse().unwrap_or_default();
+    match unit {
+        "KiB" => (number * 1024).to_string(),
+        "s" => format!("{number}s"),
+        "h" => format!("{}s", number * 3600),
+        _ => number.to_string(),
+    }
+}
+
+/// The fields of a struct as [`std::fmt::Debug`] shows it.
+fn shown(debug: &str) -> BTreeMap<String, String> {
+    let inner = debug.split_once('{').map_or("", |(_, rest)| rest).trim_end_matches('}');
+    let fields = inner.split(',').filter_map(|field| field.split_once(": "));
+    fields.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
+}
+
+#[test]
+fn every_limit_of_the_proxy_is_documented_with_its_default() -> Result<()> {
+    let config = roo_proxy::Config::default();
+    let mut limits = shown(&format!("{:?}", config.limits));
+    let mut timeouts = shown(&format!("{:?}", config.timeouts));
+    timeouts.insert("certificate_wait".to_owned(), format!("{:?}", config.certificate_wait));
+    let sources = files("roo-proxy/src")?.iter().map(|path| code(path)).collect::<Result<Vec<_>>>()?;
+    for (name, constant) in [
+        ("handshakes of one route that wait for a certificate", "WAITERS_PER_ROUTE"),
+        ("fields of a request or response", "FIELDS_MAX"),
+        ("head of a response", "HEAD_BYTES_MAX"),
+        ("interim responses to a request", "INTERIMS_MAX"),
+        ("extensions of the chunks of a body", "EXTENSIONS_BYTES_MAX"),
+        ("trailers of a body", "TRAILERS_BYTES_MAX"),
+        ("addresses tried for a request", "TRIES"),
+        ("destinations of a route", "DESTINATIONS_MAX"),
+    ] {
+        let mark = format!("const {constant}: usize = ");
+        let code = sources.iter().find(|code| code.contains(&mark)).with_context(|| format!("no {constant}"))?;
+        let factors: std::result::Result<Vec<u64>, _> =
+            between(code, &mark, ";")?.split(" * ").map(str::parse).collect();
+        limits.insert(name.to_owned(), factors.context(constant)?.iter().product::<u64>().to_string());
+    }
+    for (section, due) in [("## Limits", limits), ("## Timeouts", timeouts)] {
+        let rows = rows("docs/proxy.md", section)?;
+        let documented: BTreeMap<String, String> =
+            rows.into_iter().map(|(name, cells)| (name, plain(&cells[0]))).collect();
+        ensure!(due.len() > 5 && due == documented, "{section}: the code has {due:#?}\nthe page {documented:#?}");
+    }
     Ok(())
 }
 
