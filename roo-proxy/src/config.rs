@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::access::AccessLog;
+
 /// Settings of one proxy, fixed from start to end.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +34,8 @@ pub struct Config {
     pub unix_upstreams: Vec<PathBuf>,
     /// The port that redirects to https name; `None` takes the https listener's.
     pub https_port: Option<u16>,
+    /// The log of requests. Default none.
+    pub access_log: Option<AccessLog>,
 }
 
 impl Default for Config {
@@ -46,6 +50,7 @@ impl Default for Config {
             other_listeners: Vec::new(),
             unix_upstreams: Vec::new(),
             https_port: None,
+            access_log: None,
         }
     }
 }

@@ -46,6 +46,9 @@ pub(crate) struct Client {
 pub(crate) struct ClientTls {
     pub(crate) name: HostName,
     pub(crate) served: Arc<Served>,
+    /// As the access log names them.
+    pub(crate) version: &'static str,
+    pub(crate) cipher: &'static str,
 }
 
 /// Serves one connection until it ends.
@@ -101,7 +104,11 @@ async fn serve_tls(worker: Rc<Worker>, open: Open, socket: TcpStream, ends: Ends
     };
     activity.is_multiplexed(is_http2);
     activity.enter(Phase::Idle);
-    let client = Client::new(worker, open, ends, activity, Some(ClientTls { name, served }));
+    let session = stream.get_ref().1;
+    let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or_default();
+    let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
+    let tls = ClientTls { name, served, version, cipher };
+    let client = Client::new(worker, open, ends, activity, Some(tls));
     if is_http2 {
         apart(|| http2::serve(stream, client)).await;
     } else {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::access::Writer;
 use crate::certificate::Certificates;
 use crate::config::Config;
 use crate::event::EventSender;
@@ -46,6 +47,11 @@ impl Control {
     /// Swaps the fixed answers of the plain listener.
     pub fn set_replies(&self, replies: Replies) {
         self.0.replies.store(Arc::new(replies));
+    }
+
+    /// Has the file of the access log opened anew, so that it can be moved away before. Whether there is a log.
+    pub fn reopen_access_log(&self) -> bool {
+        self.0.access.as_ref().map(Writer::reopen).is_some()
     }
 
     /// What is going on right now.
@@ -99,6 +105,7 @@ pub(crate) struct Shared {
     /// The port that redirects name.
     pub(crate) https_port: u16,
     pub(crate) counts: Counts,
+    pub(crate) access: Option<Writer>,
 }
 
 /// A count on a cache line of its own, so that workers do not slow each other down.
@@ -115,7 +122,7 @@ pub(crate) struct Counts {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, listeners: &Listeners, events: EventSender) -> Shared {
+    pub(crate) fn new(config: Config, listeners: &Listeners, events: EventSender, access: Option<Writer>) -> Shared {
         let own = config.other_listeners.iter().copied().chain([listeners.http(), listeners.https()]);
         Shared {
             listeners: own.collect(),
@@ -133,6 +140,7 @@ impl Shared {
                 tunnels: AtomicUsize::new(0),
                 certificate_waiters: AtomicUsize::new(0),
             },
+            access,
         }
     }
 }

@@ -1,21 +1,16 @@
-//! The walk of one request, whichever protocol it came by: what is to be done with it, and the account of it.
+//! The walk of one request, whichever protocol it came by: what is to be done with it.
 
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, Version};
-use tokio::time::Instant;
+use http::{HeaderValue, Response};
 
-use crate::activity::Exchanging;
 use crate::answer::{self, Form};
 use crate::codec::{Kind, Request};
 use crate::connection::Client;
 use crate::failure::Failure;
 use crate::forward::upgrade_wanted;
-use crate::metric::{self, MethodLabel, ProtocolLabel};
 use crate::origin::Scheme;
 use crate::request_id::RequestId;
 use crate::table::Entry;
@@ -135,52 +130,4 @@ fn to_https(target: &Target<'_>, port: u16, path: &str) -> Result<HeaderValue, F
         format!("https://{host}:{port}{path}")
     };
     HeaderValue::try_from(location).map_err(|_| Failure::BadRequest { why: "the request target is not valid" })
-}
-
-/// Accounts for one exchange: begun with the head, ended when dropped with the response's last byte.
-pub(crate) struct Record {
-    client: Rc<Client>,
-    pub(crate) entry: Option<Arc<Entry>>,
-    method: MethodLabel,
-    protocol: ProtocolLabel,
-    /// Unset until there is an answer.
-    pub(crate) status: Option<u16>,
-    began: Instant,
-    _exchanging: Exchanging,
-}
-
-impl Record {
-    /// Of a request with this method, an empty one if it could not be read.
-    pub(crate) fn begin(client: Rc<Client>, method: &str, version: Version) -> Record {
-        client.asked.set(client.asked.get() + 1);
-        client.worker.requests().fetch_add(1, Ordering::Relaxed);
-        Record {
-            entry: None,
-            method: MethodLabel::of(method),
-            protocol: ProtocolLabel::of(version),
-            status: None,
-            began: Instant::now(),
-            _exchanging: client.activity.exchange(),
-            client,
-        }
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        let worker = &self.client.worker;
-        worker.requests().fetch_sub(1, Ordering::Relaxed);
-        if std::thread::panicking() {
-            // A second panic, in a recorder say, would end the process.
-            return;
-        }
-        worker.measures.exchange(&metric::Exchange {
-            entry: self.entry.as_ref(),
-            // The client went away before there was an answer.
-            status: self.status.unwrap_or(499),
-            method: self.method,
-            protocol: self.protocol,
-            duration: self.began.elapsed(),
-        });
-    }
 }

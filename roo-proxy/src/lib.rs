@@ -54,17 +54,20 @@ mod forward;
 mod upstream;
 
 // What every step may need.
+mod access;
 mod activity;
 mod answer;
 mod buffer;
 mod failure;
 mod map;
 mod metric;
+mod record;
 mod request_id;
 
 #[cfg(test)]
 mod fuzz;
 
+pub use access::{AccessFormat, AccessLog, AccessOnly, AccessTo};
 pub use certificate::{CertificateError, Certificates, certified_key};
 pub use config::{Config, Limits, Timeouts};
 pub use control::{Control, Stats};

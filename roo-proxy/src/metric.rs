@@ -22,6 +22,7 @@ const UPSTREAM_DURATION: &str = "roo_upstream_duration_seconds";
 const UPSTREAM_RETRIES: &str = "roo_upstream_retries_total";
 const UPSTREAM_EJECTIONS: &str = "roo_upstream_ejections_total";
 const UPSTREAM_UP: &str = "roo_upstream_up";
+const ACCESS_LINES_LOST: &str = "roo_access_log_lost_total";
 
 /// Gives the recorder the help texts. Idempotent.
 pub(crate) fn describe() {
@@ -34,6 +35,12 @@ pub(crate) fn describe() {
     metrics::describe_counter!(UPSTREAM_RETRIES, "Requests sent again to another connection");
     metrics::describe_counter!(UPSTREAM_EJECTIONS, "Instances taken out of the rotation for their failures");
     metrics::describe_gauge!(UPSTREAM_UP, "Instances that take requests, without those that are ejected");
+    metrics::describe_counter!(ACCESS_LINES_LOST, "Lines of the access log that could not be written");
+}
+
+/// Lines that the disk did not take.
+pub(crate) fn access_lines_lost(lines: u64) {
+    metrics::counter!(ACCESS_LINES_LOST).increment(lines);
 }
 
 /// The handles of one route, registered when it serves its first request.

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Writer;
 use crate::config::Config;
 use crate::control::{Control, Shared};
 use crate::event::{self, Events};
@@ -45,7 +46,9 @@ impl Proxy {
     pub fn start(listeners: Listeners, config: Config) -> Result<(Proxy, Events), StartError> {
         metric::describe();
         let (sender, events) = event::channel();
-        let shared = Arc::new(Shared::new(config, &listeners, sender));
+        let access = config.access_log.clone().map(Writer::start).transpose();
+        let access = access.map_err(|source| StartError::Thread { source })?;
+        let shared = Arc::new(Shared::new(config, &listeners, sender, access));
         let tls = Configs::new(shared.certificates.clone()).map_err(|source| StartError::Tls { source })?;
         let tls = Arc::new(tls);
         // Dropped on an early return, it stops the threads that were started.
@@ -85,6 +88,9 @@ impl Proxy {
             // Nothing is waited for any more but the threads themselves.
             let _ = tokio::time::timeout(CUT_WITHIN, ended).await;
         }
+        let shared = self.shared.clone();
+        // What is left of the access log, off this thread: it waits for the disk, within bounds.
+        let _ = tokio::task::spawn_blocking(move || shared.access.as_ref().map(Writer::end)).await;
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::TaskTracker;
 
+use crate::access::{Journal, Writer};
 use crate::activity::{self, Sweep};
 use crate::buffer::Buffers;
 use crate::connection::{self, Open};
@@ -42,6 +43,8 @@ pub(crate) struct Worker {
     pub(crate) date: RefCell<String>,
     pub(crate) names: NameCache,
     pub(crate) measures: Measures,
+    /// The access log, if there is one.
+    pub(crate) journal: Option<Journal>,
     /// Held once by each connection being turned away.
     turned_away: Rc<()>,
     /// How many clients there were.
@@ -74,6 +77,7 @@ impl Worker {
             date: RefCell::new(date()),
             names: NameCache::new(names),
             measures: Measures::new(),
+            journal: shared.access.as_ref().map(Writer::journal),
             turned_away: Rc::new(()),
             clients: Cell::new(0),
             tracker: TaskTracker::new(),
@@ -203,5 +207,8 @@ async fn sweep(worker: Rc<Worker>) {
         worker.links.sweep(timeouts.idle_upstream);
         worker.names.sweep();
         worker.measures.sweep();
+        if let Some(journal) = &worker.journal {
+            journal.tick();
+        }
     }
 }

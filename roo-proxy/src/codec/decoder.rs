@@ -10,6 +10,8 @@ use super::{Framing, Malformed, trailers};
 #[derive(Debug)]
 pub(crate) struct Decoder {
     state: State,
+    /// Bytes of content so far.
+    content: u64,
     /// Bytes of chunk extensions so far.
     extensions: usize,
     trailers: Option<Box<HeaderMap>>,
@@ -76,12 +78,17 @@ impl Decoder {
             Framing::Chunked => State::Line(ChunkLine::default()),
             Framing::UntilClose => State::UntilClose,
         };
-        Decoder { state, extensions: 0, trailers: None }
+        Decoder { state, content: 0, extensions: 0, trailers: None }
     }
 
     /// Whether the body is complete.
     pub(crate) fn is_end(&self) -> bool {
         matches!(self.state, State::End)
+    }
+
+    /// Bytes of content that were taken.
+    pub(crate) fn content(&self) -> u64 {
+        self.content
     }
 
     /// Content that is known to be still to come.
@@ -133,6 +140,7 @@ impl Decoder {
     /// So many bytes of the content were taken from the front.
     pub(crate) fn took(&mut self, bytes: usize) {
         let bytes = bytes as u64;
+        self.content += bytes;
         match &mut self.state {
             State::Length(left) => {
                 *left = left.saturating_sub(bytes);

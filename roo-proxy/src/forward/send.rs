@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::outgoing::Outgoing;
 use super::upload::{Body, Downstream, Upload, UploadFault};
+use crate::access::Note;
 use crate::activity::Phase;
 use crate::buffer::{BUFFER_BYTES, Buffers};
 use crate::codec::{Framing, HeadEnd, Malformed, Response};
@@ -98,8 +99,9 @@ pub(crate) async fn send<D: Downstream>(
     outgoing: &Outgoing<'_>,
     entry: &Entry,
     client: &mut D,
+    note: Option<&mut Note>,
 ) -> Result<Answered, Unanswered> {
-    let mut sending = Sending::new(worker, outgoing, entry);
+    let mut sending = Sending::new(worker, outgoing, entry, note);
     let first = attended(client, pick::first(worker, entry, || sending.connect_by())).await?;
     let mut picked = first.inspect_err(|failure| {
         sending.tell(entry.upstreams.list.first().map(AsRef::as_ref), *failure);
@@ -159,10 +161,17 @@ struct Sending<'a> {
     body: Body,
     /// Whether every instance that was tried was out before.
     all_out: bool,
+    /// What the access log wants to know, if there is one.
+    note: Option<&'a mut Note>,
 }
 
 impl<'a> Sending<'a> {
-    fn new(worker: &'a Rc<Worker>, outgoing: &'a Outgoing<'a>, entry: &'a Entry) -> Sending<'a> {
+    fn new(
+        worker: &'a Rc<Worker>,
+        outgoing: &'a Outgoing<'a>,
+        entry: &'a Entry,
+        note: Option<&'a mut Note>,
+    ) -> Sending<'a> {
         let timeouts = &worker.shared.config.timeouts;
         let route = &entry.route;
         let request = outgoing.request;
@@ -176,12 +185,24 @@ impl<'a> Sending<'a> {
             may_repeat: request.is_idempotent() && request.framing.is_empty(),
             body: Body::untouched(!request.framing.is_empty()),
             all_out: true,
+            note,
+        }
+    }
+
+    /// The request goes out once more.
+    fn repeats(&mut self) {
+        self.entry.measures().retries.increment(1);
+        if let Some(note) = &mut self.note {
+            note.repeats();
         }
     }
 
     /// One instance: its pooled connections first, then a new one.
     async fn attempt<D: Downstream>(&mut self, picked: &Picked, client: &mut D) -> Result<Answered, Missed> {
         let instance = picked.instance();
+        if let Some(note) = &mut self.note {
+            note.tries(&instance.upstream.url, &instance.address);
+        }
         let key = connect::key(&instance.upstream, &instance.address, self.outgoing.peer);
         if instance.upstream.is_http2 {
             // Boxed: it is larger, and rarer.
@@ -197,13 +218,19 @@ impl<'a> Sending<'a> {
                 Err(Missed::Unheard(_)) => {}
                 done => return done,
             }
-            self.entry.measures().retries.increment(1);
+            self.repeats();
         }
         let deadline = share(Instant::now(), self.connect_by(), picked.left);
         let (upstream, address, peer) = (&instance.upstream, &instance.address, self.outgoing.peer);
+        let began = self.note.is_some().then(Instant::now);
         let connecting = connect::connect(self.worker, upstream, address, peer, deadline);
         match attended(client, connecting).await {
-            Ok(Ok(connection)) => self.exchange(connection, picked, client, false).await,
+            Ok(Ok(connection)) => {
+                if let (Some(note), Some(began)) = (&mut self.note, began) {
+                    note.connected(began.elapsed());
+                }
+                self.exchange(connection, picked, client, false).await
+            }
             Ok(Err(fault)) => Err(self.not_connected(picked, &fault)),
             Err(_) => Err(Missed::Gone),
         }
@@ -223,7 +250,7 @@ impl<'a> Sending<'a> {
         if chosen != Chosen::Probe && !self.entry.upstreams.may_retry() {
             return None;
         }
-        self.entry.measures().retries.increment(1);
+        self.repeats();
         Some(picked)
     }
 

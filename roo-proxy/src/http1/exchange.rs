@@ -3,21 +3,23 @@
 use std::future::poll_fn;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Response, Version};
+use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::downlink::Downlink;
 use super::relay::{Broken, Relay};
 use super::{Connection, Fate};
+use crate::access::End;
 use crate::activity::Phase;
 use crate::answer::{self, Form};
 use crate::codec::{self, Decoder, Framing, Kind, Request, Step, items, write_field, write_number};
-use crate::exchange::{Record, Verdict, form, judge};
+use crate::exchange::{Verdict, form, judge};
 use crate::failure::Failure;
 use crate::forward::{
     Answered, Final, Incoming, Unanswered, client_framing, send, tunnel, upgrade_wanted, write_connection,
     write_interim, write_status,
 };
+use crate::record::Record;
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::target::Target;
 
@@ -49,19 +51,22 @@ where
 
     /// Answers what is no request.
     pub(super) async fn refuse(&mut self, failure: Failure) -> Fate {
-        let mut record = Record::begin(self.client.clone(), "", Version::HTTP_11);
         let id = RequestId::new();
+        let mut record = Record::begin(self.client.clone(), None, &id);
+        record.failed(failure);
         let response = answer::failure(failure, Form::Text, &id);
         record.status = Some(response.status().as_u16());
         let mut out = self.client.worker.buffers.take();
         write_answer(&mut out, &response, &id, &How { is_http10: false, is_head: false, keeps: false }, &self.date());
-        self.say(out, false).await
+        let fate = self.say(out, false).await;
+        record.said(response.body().len(), fate != Fate::Cut);
+        fate
     }
 
     async fn answer(&mut self, request: &Request<'_>) -> Fate {
         let client = self.client.clone();
-        let mut record = Record::begin(client.clone(), request.method, request.version);
         let id = RequestId::of(&request.fields, client.peer.trusted);
+        let mut record = Record::begin(client.clone(), Some(request), &id);
         let failure = match judge(&client, request, &id) {
             Ok(Verdict::Forward { entry, target }) => {
                 record.entry = Some(entry);
@@ -74,6 +79,7 @@ where
             Ok(Verdict::Answer(response)) => return self.own(&mut record, request, &response, &id, true).await,
             Err(failure) => failure,
         };
+        record.failed(failure);
         let response = answer::failure(failure, form(request), &id);
         self.own(&mut record, request, &response, &id, !failure.closes()).await
     }
@@ -92,7 +98,9 @@ where
         let keeps = may && self.keeps(request) && self.has_body(request);
         let mut out = std::mem::take(&mut self.unsaid);
         write_answer(&mut out, response, id, &How { is_http10, is_head: request.is_head(), keeps }, &self.date());
-        self.say(out, keeps).await
+        let fate = self.say(out, keeps).await;
+        record.said(if request.is_head() { 0 } else { response.body().len() }, fate != Fate::Cut);
+        fate
     }
 
     /// Whether both sides would use the connection again.
@@ -156,10 +164,12 @@ where
         let answered = {
             // Until the head is there, the upstream's timeouts are the client's as well.
             let _waiting = client.activity.wait();
-            send(&client.worker, &outgoing, &entry, &mut downlink).await
+            send(&client.worker, &outgoing, &entry, &mut downlink, record.note.as_deref_mut()).await
         };
         let (body, mut out) = (downlink.body, downlink.output);
+        record.received = body.content();
         let begun = answered.and_then(|answered| {
+            record.answered();
             let blamed = answered.destination.clone();
             let begun = self.begin(record, request, (id, upgrade), answered, body.is_end(), &mut out);
             begun.map_err(|failure| {
@@ -168,8 +178,8 @@ where
             })
         });
         match begun {
-            Ok(Begun::Relay(relay, keeps)) => Ok(self.relay(request, relay, (body, out), keeps).await),
-            Ok(Begun::Tunnel(answered)) => Ok(self.change(answered, out).await),
+            Ok(Begun::Relay(relay, keeps)) => Ok(self.relay(record, request, relay, (body, out), keeps).await),
+            Ok(Begun::Tunnel(answered)) => Ok(self.change(record, answered, out).await),
             Err(unanswered) => {
                 // The answer that follows goes on where this ended, on both sides.
                 (self.unread, self.unsaid) = (Some(body), out);
@@ -218,6 +228,7 @@ where
     /// Passes on the rest of both bodies.
     async fn relay(
         &mut self,
+        record: &mut Record,
         request: &Request<'_>,
         mut relay: Relay,
         (body, out): (Decoder, BytesMut),
@@ -235,26 +246,29 @@ where
             }
             // A body that has stopped moving, on either side.
             if activity.poll_expired(context).is_ready() || relay.connection.activity.poll_expired(context).is_ready() {
-                return std::task::Poll::Ready(Err(Broken));
+                return std::task::Poll::Ready(Err(Broken::Stuck));
             }
             polled
         })
         .await;
+        (record.received, record.sent) = (downlink.body.content(), relay.body.content());
+        record.end = ended.map_or_else(End::from, |()| End::Whole);
         worker.buffers.give(std::mem::take(&mut downlink.output));
         if ended.is_ok() {
             activity.resets.set(false);
         }
         relay.release(&worker);
         match ended {
-            Err(Broken) => Fate::Cut,
+            Err(_) => Fate::Cut,
             Ok(()) if keeps => Fate::Keep,
             Ok(()) => Fate::Close,
         }
     }
 
     /// Changes the protocol, for as long as the connection lasts.
-    async fn change(&mut self, answered: Answered, out: BytesMut) -> Fate {
+    async fn change(&mut self, record: &mut Record, answered: Answered, out: BytesMut) -> Fate {
         if self.say(out, true).await == Fate::Keep {
+            record.end = End::Whole;
             let client = self.client.clone();
             tunnel(&client, &mut self.stream, &mut self.input, answered.connection).await;
             client.activity.enter(Phase::Untimed);

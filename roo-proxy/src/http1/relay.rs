@@ -7,6 +7,7 @@ use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::downlink::Downlink;
+use crate::access::End;
 use crate::buffer::{BUFFER_BYTES, Buffers, room};
 use crate::codec::{Decoder, Encoder, Framing, Step};
 use crate::forward::{Answered, Downstream, Upload, UploadFault};
@@ -18,7 +19,7 @@ pub(super) struct Relay {
     pub(super) connection: Connection,
     upload: Upload,
     /// The response's body on the wire.
-    body: Decoder,
+    pub(super) body: Decoder,
     /// Its coding towards the client.
     encoder: Encoder,
     /// What delimits it there.
@@ -28,9 +29,24 @@ pub(super) struct Relay {
     ended: bool,
 }
 
-/// The response could not be passed on whole.
+/// Who kept the response from being passed on whole.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Broken;
+pub(super) enum Broken {
+    Client,
+    Upstream,
+    /// Nothing moved any more.
+    Stuck,
+}
+
+impl From<Broken> for End {
+    fn from(broken: Broken) -> End {
+        match broken {
+            Broken::Client => End::Left,
+            Broken::Upstream => End::Broken,
+            Broken::Stuck => End::Stuck,
+        }
+    }
+}
 
 impl Relay {
     pub(super) fn new(answered: Answered, framing: Framing, towards: Framing, reusable: bool) -> Relay {
@@ -55,16 +71,16 @@ impl Relay {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         match self.upload.poll(context, client, &mut self.connection.stream) {
-            Poll::Ready(Err(UploadFault::Client(_))) => return Poll::Ready(Err(Broken)),
+            Poll::Ready(Err(UploadFault::Client(_))) => return Poll::Ready(Err(Broken::Client)),
             // It has answered without the rest.
             Poll::Ready(Err(UploadFault::Upstream)) => self.upload.refuse(),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         loop {
             if self.ended {
-                return client.poll_flush(context).map_err(|_| Broken);
+                return client.poll_flush(context).map_err(|_| Broken::Client);
             }
-            match self.body.step(&mut self.connection.input).map_err(|_| Broken)? {
+            match self.body.step(&mut self.connection.input).map_err(|_| Broken::Upstream)? {
                 Step::Content(bytes) => ready!(self.pass(context, client, bytes))?,
                 Step::End => self.end(client),
                 Step::More => {
@@ -75,10 +91,10 @@ impl Relay {
                         Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(self.broken(context, client))),
                         Poll::Ready(Ok(_)) => {}
                         Poll::Pending => {
-                            ready!(client.poll_flush(context)).map_err(|_| Broken)?;
+                            ready!(client.poll_flush(context)).map_err(|_| Broken::Client)?;
                             // Nobody may say anything for long. While its body is to come, that tells of the client.
                             if self.upload.is_over() {
-                                return client.poll_gone(context).map(|()| Err(Broken));
+                                return client.poll_gone(context).map(|()| Err(Broken::Client));
                             }
                             return Poll::Pending;
                         }
@@ -99,13 +115,13 @@ impl Relay {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         if client.output.len() >= BUFFER_BYTES {
-            ready!(client.poll_send(context)).map_err(|_| Broken)?;
+            ready!(client.poll_send(context)).map_err(|_| Broken::Client)?;
         }
         let input = &mut self.connection.input;
         let taken = if self.encoder == Encoder::Plain && client.output.is_empty() {
             let stream = Pin::new(&mut client.connection.stream);
             match ready!(stream.poll_write(context, &input[..bytes])) {
-                Ok(0) | Err(_) => return Poll::Ready(Err(Broken)),
+                Ok(0) | Err(_) => return Poll::Ready(Err(Broken::Client)),
                 Ok(taken) => taken,
             }
         } else {
@@ -118,7 +134,7 @@ impl Relay {
         if !client.output.is_empty() && !self.body.is_end() {
             // More is at hand, or is waited for: in both cases this may go.
             if client.output.len() >= BUFFER_BYTES || self.connection.input.is_empty() {
-                ready!(client.poll_send(context)).map_err(|_| Broken)?;
+                ready!(client.poll_send(context)).map_err(|_| Broken::Client)?;
             }
         }
         Poll::Ready(Ok(()))
@@ -137,7 +153,7 @@ impl Relay {
     {
         // Whatever comes of it: there is nothing behind it.
         let _ = client.poll_flush(context);
-        Broken
+        Broken::Upstream
     }
 
     /// Gives back what others can use.

@@ -12,11 +12,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::access::End;
 use crate::buffer::room;
 use crate::codec::{Decoder, Encoder, Framing, Response, Step, only_passable};
-use crate::exchange::Record;
 use crate::failure::Failure;
 use crate::forward::{Answered, Downstream, More, Upload, UploadFault};
+use crate::record::Record;
 use crate::upstream::connection::Connection;
 use crate::worker::Worker;
 
@@ -24,11 +25,17 @@ use crate::worker::Worker;
 pub(super) struct RequestBody {
     incoming: Incoming,
     encoder: Encoder,
+    /// Bytes of content so far.
+    content: u64,
 }
 
 impl RequestBody {
     pub(super) fn new(incoming: Incoming, framing: Framing) -> RequestBody {
-        RequestBody { incoming, encoder: Encoder::new(framing) }
+        RequestBody { incoming, encoder: Encoder::new(framing), content: 0 }
+    }
+
+    pub(super) fn content(&self) -> u64 {
+        self.content
     }
 }
 
@@ -41,6 +48,7 @@ impl Downstream for RequestBody {
         };
         Poll::Ready(match frame.map(Frame::into_data) {
             Ok(Ok(data)) => {
+                self.content += data.len() as u64;
                 self.encoder.content(out, &data);
                 Ok(More::Yes)
             }
@@ -72,8 +80,8 @@ pub(super) struct ResponseBody {
 }
 
 enum Kind {
-    /// Our own answer.
-    Own(Option<Bytes>),
+    /// Our own answer, and whether anybody has taken it.
+    Own(Bytes, bool),
     Upstream {
         upstream: Rc<RefCell<Upstream>>,
         /// Ends with the body.
@@ -91,8 +99,8 @@ struct Upstream {
     request: RequestBody,
     /// Whether the upstream would take another request.
     reusable: bool,
-    /// The response broke off, for a reason of its own or for this one.
-    broken: bool,
+    /// How the response broke off, and for which reason of the upstream's or of ours.
+    broken: Option<End>,
     reason: Reason,
     /// Of the task that waits for the response.
     waker: Option<Waker>,
@@ -100,7 +108,8 @@ struct Upstream {
 
 impl ResponseBody {
     pub(super) fn own(bytes: Bytes) -> ResponseBody {
-        ResponseBody { kind: Kind::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record: None }
+        let is_taken = bytes.is_empty();
+        ResponseBody { kind: Kind::Own(bytes, is_taken), record: None }
     }
 
     pub(super) fn upstream(
@@ -119,7 +128,7 @@ impl ResponseBody {
             upload,
             request,
             reusable,
-            broken: false,
+            broken: None,
             reason: Reason::INTERNAL_ERROR,
             waker: None,
         };
@@ -143,6 +152,20 @@ impl ResponseBody {
     }
 }
 
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        let Some(record) = &mut self.record else { return };
+        match &self.kind {
+            Kind::Own(bytes, is_taken) => record.said(bytes.len(), *is_taken),
+            Kind::Upstream { upstream, .. } => {
+                let upstream = upstream.borrow();
+                (record.received, record.sent) = (upstream.request.content(), upstream.body.content());
+                record.end = if upstream.is_end() { End::Whole } else { upstream.broken.unwrap_or_default() };
+            }
+        }
+    }
+}
+
 type Framed = Option<Result<Frame<Bytes>, BrokenOff>>;
 
 /// The response broke off. The stream is reset for the reason that the upstream gave, if it gave one.
@@ -162,21 +185,23 @@ impl Upstream {
     /// Sends the rest of the request, and gives up an upstream that has stopped moving. Both go on while the client takes
     /// nothing of the response, when nobody asks for more of that.
     fn attend(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(connection) = self.connection.as_mut().filter(|_| !self.broken) else { return Poll::Ready(()) };
+        let Some(connection) = self.connection.as_mut().filter(|_| self.broken.is_none()) else {
+            return Poll::Ready(());
+        };
         match self.upload.poll(context, &mut self.request, &mut connection.stream) {
             Poll::Ready(Err(UploadFault::Client(_))) => {
-                self.give_up();
+                self.give_up(End::Left);
                 return Poll::Ready(());
             }
             // It has answered without the rest.
             Poll::Ready(Err(UploadFault::Upstream)) => self.upload.refuse(),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
-        connection.activity.poll_expired(context).map(|()| self.give_up())
+        connection.activity.poll_expired(context).map(|()| self.give_up(End::Stuck))
     }
 
-    fn give_up(&mut self) {
-        self.broken = true;
+    fn give_up(&mut self, end: End) {
+        self.broken = Some(end);
         self.connection = None;
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -186,7 +211,7 @@ impl Upstream {
     /// The next of the response. That it broke off is told a turn later: a stream that is reset loses what is still
     /// queued for it, and that is the client's all the same.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Framed> {
-        if !self.broken {
+        if self.broken.is_none() {
             let Poll::Ready(advanced) = self.advance(context) else {
                 self.waker = Some(context.waker().clone());
                 return Poll::Pending;
@@ -194,7 +219,7 @@ impl Upstream {
             match advanced {
                 Ok(frame) => return Poll::Ready(frame.map(Ok)),
                 Err(Broken) => {
-                    self.broken = true;
+                    self.broken = Some(End::Broken);
                     let reset = self.connection.as_mut().and_then(|connection| connection.http2()?.reset());
                     self.reason = reset.unwrap_or(self.reason);
                 }
@@ -238,7 +263,7 @@ impl Upstream {
     }
 
     fn is_end(&self) -> bool {
-        self.connection.is_none() && !self.broken
+        self.connection.is_none() && self.broken.is_none()
     }
 
     /// Gives back what others can use. A connection with something left to say or to hear is closed.
@@ -275,21 +300,25 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Framed> {
         match &mut self.kind {
-            Kind::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Own(bytes, is_taken) => {
+                let is_new = !std::mem::replace(is_taken, true);
+                Poll::Ready(is_new.then(|| Ok(Frame::data(bytes.clone()))))
+            }
             Kind::Upstream { upstream, .. } => upstream.borrow_mut().poll(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Own(bytes) => bytes.is_none(),
+            Kind::Own(_, is_taken) => *is_taken,
             Kind::Upstream { upstream, .. } => upstream.borrow().is_end(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Kind::Own(_, true) => SizeHint::with_exact(0),
+            Kind::Own(bytes, false) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Upstream { upstream, .. } => match upstream.borrow().body.length() {
                 Some(length) => SizeHint::with_exact(length),
                 None => SizeHint::default(),

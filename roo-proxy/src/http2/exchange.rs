@@ -13,9 +13,10 @@ use super::body::{RequestBody, ResponseBody};
 use crate::answer;
 use crate::codec::{self, FIELDS_MAX, Fields, Framing};
 use crate::connection::Client;
-use crate::exchange::{Record, Verdict, form, judge};
+use crate::exchange::{Verdict, form, judge};
 use crate::failure::Failure;
 use crate::forward::{Final, Unanswered, header_map, send};
+use crate::record::Record;
 use crate::request_id::{RequestId, X_REQUEST_ID};
 
 /// Answers one request. Dropping the future means that the client is gone; the upstream is let go.
@@ -27,7 +28,6 @@ pub(super) async fn handle(
     // One too many is enough to see that there are too many.
     let lines = parts.headers.iter().take(FIELDS_MAX + 1);
     let fields = Fields::of(lines.map(|(name, value)| (name.as_str(), value.as_bytes())));
-    let mut record = Record::begin(client.clone(), parts.method.as_str(), parts.version);
     let id = RequestId::of(&fields, client.peer.trusted);
     let request = codec::Request {
         method: parts.method.as_str(),
@@ -38,9 +38,13 @@ pub(super) async fn handle(
         framing: Framing::None,
         fields,
     };
+    let mut record = Record::begin(client.clone(), Some(&request), &id);
     let response = match walk(&client, request, &id, &mut record, body).await {
         Ok(response) => response,
-        Err((failure, request)) => own(answer::failure(failure, form(&request), &id), request.is_head()),
+        Err((failure, request)) => {
+            record.failed(failure);
+            own(answer::failure(failure, form(&request), &id), request.is_head())
+        }
     };
     record.status = Some(response.status().as_u16());
     let mut response = response.map(|body| body.recorded(record));
@@ -72,10 +76,12 @@ async fn walk<'a>(
     let outgoing = client.outgoing(&request, &target, id, None);
     // Until the head is there, the upstream's timeouts are the client's as well.
     let waiting = client.activity.wait();
-    let answered = send(&client.worker, &outgoing, &entry, &mut body).await;
+    let answered = send(&client.worker, &outgoing, &entry, &mut body, record.note.as_deref_mut()).await;
     drop(waiting);
+    record.received = body.content();
     let forwarded = match answered {
         Ok(answered) => {
+            record.answered();
             let blamed = answered.destination.clone();
             let passed = passed_on(client, &request, answered, body);
             passed.inspect_err(|failure| client.worker.tell(&entry, &blamed, *failure))

@@ -1,6 +1,7 @@
 //! What the proxy does, seen from both of its ends: real sockets, real TLS, real upstreams.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod addresses;
 mod answers;
 mod bench;

@@ -1,6 +1,7 @@
 //! The API on port 6299: one file per resource.
 
 mod access;
+mod access_log;
 mod audit;
 mod backup;
 mod body;
@@ -110,6 +111,7 @@ fn router(api: Arc<Api>) -> Router {
         .layer(middleware::from_fn_with_state(api.clone(), access::identified));
     let admin = Router::new()
         .route("/roo/v1/swarm", post(swarm::rescan))
+        .route("/roo/v1/access-log/reopen", post(access_log::reopen))
         .route("/roo/v1/tokens", get(tokens::list).post(tokens::add))
         .route("/roo/v1/tokens/{name}", delete(tokens::remove))
         .route("/roo/v1/secret", get(secret::show).post(secret::change))

@@ -8,13 +8,14 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use roo_acme::{Authority, Issuer, Names};
 use roo_kv::{Peers, Secret, Store};
-use roo_proxy::{Events, Listeners, Port, Proxy};
+use roo_proxy::{AccessLog, Control, Events, Listeners, Port, Proxy};
 use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::signals::Stop;
+use super::signals::{self, Stop};
 use super::{CertificateBook, Registrar, Rotation, TokenBook, Vault, answers, catalog, certificates, routes, swarm};
 use crate::api::{self, Api, ApiTls, AuditLog, Policy};
 use crate::cli::Failure;
@@ -69,6 +70,7 @@ impl Node {
             tracing::warn!("{warning}");
         }
         let metrics = record_metrics()?;
+        let reopen = signals::reopen()?;
         if config.debug {
             crate::profile::start_heap().await;
         }
@@ -106,7 +108,10 @@ impl Node {
         if has_former {
             seal_anew(&store, vault.clone());
         }
+        let access_log =
+            config.access_log.map(|log| AccessLog { node: store.status().node_id.to_string().into(), ..log });
         let proxy_config = roo_proxy::Config {
+            access_log,
             resolver: config.resolver,
             https_port: config.published_https,
             trusted_proxies: config.trusted_proxies,
@@ -140,7 +145,7 @@ impl Node {
                 Api {
                     store: store.clone(),
                     vault: vault.clone(),
-                    control,
+                    control: control.clone(),
                     routes,
                     catalog,
                     registrar: Registrar::new(store.clone()),
@@ -159,6 +164,7 @@ impl Node {
                 shutdown.clone(),
             ),
         ];
+        tasks.push(tokio::spawn(reopen_when_asked(reopen, control, shutdown.clone())));
         tasks.extend(tls.map(|tls| tokio::spawn(tls.keep(shutdown.clone()))));
         let data_dir = config.data_dir;
         Ok(Self {
@@ -264,6 +270,15 @@ impl Node {
             tracing::warn!("the store did not stop in time; its log is on disk");
         }
         tracing::info!("stopped");
+    }
+}
+
+/// Opens the access log's file anew at each signal, for who moves it away.
+async fn reopen_when_asked(mut asked: Signal, control: Control, shutdown: CancellationToken) {
+    while let Some(Some(())) = shutdown.run_until_cancelled(asked.recv()).await {
+        if !control.reopen_access_log() {
+            tracing::warn!("SIGUSR1 opens the access log anew, and this node keeps none; set --access-log");
+        }
     }
 }
 

@@ -1,8 +1,18 @@
-//! SIGTERM and SIGINT: the first asks to stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks to stop, the second ends the process at once. SIGUSR1: open the access log anew.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Failure;
+
+/// The signal that asks to open log files anew. Taken over from now on, also where there is none: by default it would end
+/// the process.
+pub(crate) fn reopen() -> Result<Signal, Failure> {
+    listen(SignalKind::user_defined1())
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::Failed(format!("can't listen for signals: {error}")))
+}
 
 /// The signals that ask to stop.
 pub(crate) struct Stop {
@@ -13,7 +23,6 @@ pub(crate) struct Stop {
 impl Stop {
     /// Takes the signals over from now on.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::Failed(format!("can't listen for signals: {error}")));
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 

@@ -84,6 +84,10 @@ fn each_wrong_value_is_refused() {
         ("dead-after", "never"),
         ("voters-max", "4"),
         ("token", "short"),
+        ("access-log", "on"),
+        ("access-log-format", "xml"),
+        ("access-log-only", "101%"),
+        ("access-log-only", "5"),
         ("acme-directory", "http://ca.example"),
         ("acme-email", "nobody"),
         ("acme-ca-file", "/none"),
@@ -166,5 +170,24 @@ fn times_have_units() {
     }
     for text in ["", "s", "-1", "1w", "1e400"] {
         assert!(duration(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_access_log_has_place_form_and_choice() {
+    use roo_proxy::{AccessFormat, AccessLog, AccessOnly, AccessTo};
+    let read = |flags: &[(&str, &str)]| resolve(flags, &[], &[]).expect("valid").access_log;
+    assert_eq!(read(&[]), None);
+    assert_eq!(read(&[("access-log", "off"), ("access-log-format", "clf")]), None);
+    let log = |to, format, only| Some(AccessLog { to, format, only, node: "".into() });
+    assert_eq!(read(&[("access-log", "stdout")]), log(AccessTo::Stdout, AccessFormat::Json, AccessOnly::All));
+    for (text, only) in [
+        ("errors", AccessOnly::Errors),
+        ("0.5%", AccessOnly::Sample(5_000)),
+        ("0%", AccessOnly::Sample(0)),
+        ("100%", AccessOnly::Sample(1_000_000)),
+    ] {
+        let flags = [("access-log", "/a.log"), ("access-log-format", "clf"), ("access-log-only", text)];
+        assert_eq!(read(&flags), log(AccessTo::File("/a.log".into()), AccessFormat::Combined, only));
     }
 }

@@ -1,5 +1,6 @@
 //! What the daemon is told: flag over environment over file over default, parsed once into real types.
 
+mod access_log;
 mod address;
 mod file;
 mod known;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use roo_acme::{AcmeConfig, Authority};
 use roo_kv::{Secret, VotersMax};
-use roo_proxy::IpNet;
+use roo_proxy::{AccessLog, IpNet};
 
 use file::ConfigFile;
 pub(crate) use known::{api_tls, api_token, data_dir_token, known_secrets, present_secret, secret_path};
@@ -78,6 +79,8 @@ pub(crate) struct Config {
     /// The API's token, if a person gave one.
     pub(crate) token: Option<String>,
     pub(crate) audit: Audit,
+    /// The log of requests, if there is to be one.
+    pub(crate) access_log: Option<AccessLog>,
     pub(crate) authority: Authority,
     pub(crate) swarm: bool,
     pub(crate) docker_host: Option<String>,
@@ -153,6 +156,7 @@ impl Config {
             secret: reader.read("secret", |text| Secret::from_text(text).map_err(|error| error.to_string())),
             token: reader.read("token", token),
             audit: reader.read("audit", |text| Ok(audit(text))).unwrap_or(Audit::Log),
+            access_log: access_log::read(reader),
             authority: authority(mode, reader, surroundings),
             swarm: reader.read("swarm", boolean).unwrap_or(false),
             docker_host: reader.read("docker-host", |text| Ok(text.to_owned())),

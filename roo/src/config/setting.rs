@@ -73,6 +73,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("secret", "TEXT", "The cluster's shared secret, 16 characters or more").secret(),
     setting("token", "TEXT", "The API's bearer token [default: derived from the secret]").secret(),
     setting("audit", "WHERE", "Audit log of the API's writes: `log`, `off`, or the path of a file [default: log]"),
+    setting("access-log", "WHERE", "Log of requests: `off`, `stdout`, or the path of a file [default: off]"),
+    setting("access-log-format", "FORMAT", "Form of its lines: `json`, or `clf`, the combined log format [default: json]"),
+    setting(
+        "access-log-only",
+        "WHICH",
+        "Which requests have a line: `all`, `errors`, or a share such as 1%, errors in any case [default: all]",
+    ),
     setting(
         "acme-directory",
         "URL",
