@@ -59,6 +59,7 @@ mod activity;
 mod answer;
 mod buffer;
 mod failure;
+mod grpc;
 mod map;
 mod metric;
 mod record;

@@ -13,6 +13,11 @@ pub(crate) const KEY: &str = "sec-websocket-key";
 /// The field by which a server shows that it has understood.
 pub(crate) const ACCEPT: &str = "sec-websocket-accept";
 
+/// A key for one handshake: 16 bytes that nobody can know before.
+pub(crate) fn key() -> String {
+    STANDARD.encode(fastrand::u128(..).to_ne_bytes())
+}
+
 /// What a server answers to a key.
 pub(crate) fn accept(key: &[u8]) -> String {
     const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -30,5 +35,7 @@ mod tests {
     #[test]
     fn a_key_is_answered_as_in_the_rfc() {
         assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(key().len(), 24);
+        assert_ne!(key(), key());
     }
 }

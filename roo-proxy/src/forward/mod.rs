@@ -11,5 +11,5 @@ pub(crate) use incoming::{Incoming, client_framing, header_map, write_connection
 pub(crate) use outgoing::{Outgoing, upgrade_wanted};
 pub(crate) use peer::Peer;
 pub(crate) use send::{Answered, Final, Unanswered, send};
-pub(crate) use tunnel::tunnel;
+pub(crate) use tunnel::{tunnel, tunnel_stream};
 pub(crate) use upload::{Downstream, More, Upload, UploadFault};

@@ -28,6 +28,24 @@ where
     }
 }
 
+/// As [`tunnel`], of a stream among others on the client's connection: what moves on those says nothing of this one.
+pub(crate) async fn tunnel_stream<S>(client: &Client, stream: &mut S, mut upstream: Connection)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let activity = upstream.activity.clone();
+    activity.enter(Phase::Tunnel);
+    // Its silence is not the connection's.
+    let _bounded = client.activity.wait();
+    let _open = OpenTunnel::new(client);
+    let mut nothing = BytesMut::new();
+    tokio::select! {
+        // Either end may hang up at any time; that is how tunnels end.
+        _ = copy(stream, &mut nothing, &mut upstream) => {}
+        () = activity.expired() => {}
+    }
+}
+
 async fn copy<S>(stream: &mut S, input: &mut BytesMut, upstream: &mut Connection) -> std::io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,

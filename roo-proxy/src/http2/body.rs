@@ -146,8 +146,8 @@ impl ResponseBody {
     }
 
     /// Lets the exchange last as long as the body.
-    pub(super) fn recorded(mut self, record: Record) -> ResponseBody {
-        self.record = Some(record);
+    pub(super) fn recorded(mut self, record: Option<Record>) -> ResponseBody {
+        self.record = record;
         self
     }
 }

@@ -10,27 +10,36 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::body::{RequestBody, ResponseBody};
+use super::websocket::{Granted, Websocket};
 use crate::answer;
 use crate::codec::{self, FIELDS_MAX, Fields, Framing};
 use crate::connection::Client;
 use crate::exchange::{Verdict, form, judge};
 use crate::failure::Failure;
 use crate::forward::{Final, Unanswered, header_map, send};
+use crate::grpc;
 use crate::record::Record;
 use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::websocket::{KEY, WEBSOCKET};
 
 /// Answers one request. Dropping the future means that the client is gone; the upstream is let go.
 pub(super) async fn handle(
     client: Rc<Client>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
+    let mut websocket = Websocket::of(&mut request);
+    let key = websocket.as_ref().map(|websocket| websocket.key.clone());
     let (parts, body) = request.into_parts();
     // One too many is enough to see that there are too many.
     let lines = parts.headers.iter().take(FIELDS_MAX + 1);
-    let fields = Fields::of(lines.map(|(name, value)| (name.as_str(), value.as_bytes())));
+    let lines = lines.filter(|(name, _)| key.is_none() || *name != KEY);
+    let lines = lines.map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let fields = Fields::of(lines.chain(key.as_ref().map(|key| (KEY, key.as_bytes()))));
+    // What is an extended CONNECT here is a GET in HTTP/1 (RFC 8441 §5).
+    let method = if websocket.is_some() { "GET" } else { parts.method.as_str() };
     let id = RequestId::of(&fields, client.peer.trusted);
     let request = codec::Request {
-        method: parts.method.as_str(),
+        method,
         version: parts.version,
         scheme: parts.uri.scheme_str(),
         authority: parts.uri.authority().map(http::uri::Authority::as_str),
@@ -39,14 +48,21 @@ pub(super) async fn handle(
         fields,
     };
     let mut record = Record::begin(client.clone(), Some(&request), &id);
-    let response = match walk(&client, request, &id, &mut record, body).await {
+    let response = match walk(&client, request, &id, &mut record, (body, &mut websocket)).await {
         Ok(response) => response,
         Err((failure, request)) => {
             record.failed(failure);
-            own(answer::failure(failure, form(&request), &id), request.is_head())
+            match grpc::is_call(&request.fields) {
+                true => own(grpc::failure(failure), false),
+                false => own(answer::failure(failure, form(&request), &id), request.is_head()),
+            }
         }
     };
     record.status = Some(response.status().as_u16());
+    let record = match websocket {
+        Some(websocket) => websocket.start(&client, record),
+        None => Some(record),
+    };
     let mut response = response.map(|body| body.recorded(record));
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(X_REQUEST_ID, id);
@@ -60,9 +76,9 @@ async fn walk<'a>(
     mut request: codec::Request<'a>,
     id: &RequestId,
     record: &mut Record,
-    body: Incoming,
+    (body, websocket): (Incoming, &mut Option<Websocket>),
 ) -> Result<Response<ResponseBody>, (Failure, codec::Request<'a>)> {
-    let judged = frame(&request, &body).and_then(|framing| {
+    let judged = frame(&request, &body, websocket.is_some()).and_then(|framing| {
         request.framing = framing;
         judge(client, &request, id)
     });
@@ -73,7 +89,8 @@ async fn walk<'a>(
     };
     record.entry = Some(entry.clone());
     let mut body = RequestBody::new(body, request.framing);
-    let outgoing = client.outgoing(&request, &target, id, None);
+    let upgrade = websocket.as_ref().map(|_| WEBSOCKET.as_bytes());
+    let outgoing = client.outgoing(&request, &target, id, upgrade);
     // Until the head is there, the upstream's timeouts are the client's as well.
     let waiting = client.activity.wait();
     let answered = send(&client.worker, &outgoing, &entry, &mut body, record.note.as_deref_mut()).await;
@@ -83,7 +100,13 @@ async fn walk<'a>(
         Ok(answered) => {
             record.answered();
             let blamed = answered.destination.clone();
-            let passed = passed_on(client, &request, answered, body);
+            let passed = match websocket {
+                None => passed_on(client, &request, answered, body),
+                Some(websocket) => websocket.granted(answered).and_then(|granted| match granted {
+                    Granted::Yes(response) => Ok(response),
+                    Granted::No(answered) => passed_on(client, &request, answered, body),
+                }),
+            };
             passed.inspect_err(|failure| client.worker.tell(&entry, &blamed, *failure))
         }
         Err(Unanswered::Failed(failure)) => Err(failure),
@@ -93,12 +116,17 @@ async fn walk<'a>(
     forwarded.map_err(|failure| (failure, request))
 }
 
-/// Refuses more fields than HTTP/1 may have. The length that the client has given, none if there is no body, and otherwise the end of the stream.
-fn frame(request: &codec::Request<'_>, body: &Incoming) -> Result<Framing, Failure> {
+/// Refuses more fields than HTTP/1 may have. The length that the client has given, none if there is no body, and otherwise
+/// the end of the stream. What follows a request for a WebSocket is no body.
+fn frame(request: &codec::Request<'_>, body: &Incoming, is_websocket: bool) -> Result<Framing, Failure> {
     if request.fields.len() > FIELDS_MAX {
         return Err(Failure::HeaderTooLarge);
     }
     Ok(match request.fields.content_length()? {
+        Some(_) if is_websocket => {
+            return Err(Failure::BadRequest { why: "a request to upgrade must not have a body" });
+        }
+        None if is_websocket => Framing::None,
         Some(length) => Framing::Length(length),
         None if body.is_end_stream() => Framing::None,
         None => Framing::Chunked,

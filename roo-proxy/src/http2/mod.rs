@@ -5,6 +5,7 @@ mod budget;
 mod exchange;
 mod frames;
 mod metered;
+mod websocket;
 
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -86,6 +87,7 @@ fn builder(client: &Client) -> http2::Builder<OnThisThread> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams.max(1))
         .max_header_list_size(header_bytes)
+        .enable_connect_protocol()
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PONG_WITHIN);
     builder

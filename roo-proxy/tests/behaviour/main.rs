@@ -10,6 +10,7 @@ mod drain;
 mod endings;
 mod failures;
 mod forwarding;
+mod grpc;
 mod handshake;
 mod http2_upstreams;
 mod instances;

@@ -6,6 +6,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, response};
 
 use crate::codec::{Encoder, Framing, Kind, Malformed, Request, write_field};
+use crate::grpc;
 use crate::origin::Scheme;
 use crate::websocket;
 
@@ -69,14 +70,13 @@ pub(super) fn coding(head: &response::Parts, is_end: bool) -> Framing {
     match head.headers.get(http::header::CONTENT_LENGTH) {
         _ if is_end => Framing::None,
         // The status of a call comes behind its body, and only the chunked coding has a place for it.
-        Some(_) if !is_grpc(&head.headers) => Framing::UntilClose,
+        Some(_) if !is_call(&head.headers) => Framing::UntilClose,
         _ => Framing::Chunked,
     }
 }
 
-fn is_grpc(fields: &HeaderMap) -> bool {
-    let content_type = fields.get(http::header::CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+fn is_call(fields: &HeaderMap) -> bool {
+    fields.get(http::header::CONTENT_TYPE).is_some_and(|content_type| grpc::is_grpc(content_type.as_bytes()))
 }
 
 /// Appends a response's head as HTTP/1 has it. The connection is told to end with it, since it can't be used again.
