@@ -307,3 +307,53 @@ async fn the_command_line_keeps_an_instance_until_it_is_interrupted() -> Result<
     ensure!(bad.status.code() == Some(2), "{bad:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn who_is_told_to_stop_gets_nothing_new_until_it_is_resumed() -> Result<()> {
+    let context = Context::new();
+    let cluster = Cluster::start(&context, 3, &[]).await?;
+    let nodes = &cluster.nodes;
+    routed(nodes, "shop.localhost", "http://shop.service.roo").await?;
+    let (one, two) = (Upstream::saying("one").await?, Upstream::saying("two").await?);
+    let announced = json!({ "address": one.address, "ttl": "1h" });
+    nodes[1].register("shop/one", announced.clone()).await?;
+    nodes[1].register("shop/two", json!({ "address": two.address })).await?;
+    for node in nodes {
+        node.knows("shop", &["one", "two"]).await?;
+    }
+    let mark = async |node: &Node, verb: &str| {
+        let mut command = tokio::process::Command::new(crate::support::context::roo_bin());
+        command.args(["service", verb, "shop", "one"]).env_clear().env("ROO_ADDR", node.api.address.to_string());
+        command.envs(node.api.token.iter().map(|token| ("ROO_TOKEN", token)));
+        let output = command.output().await?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(())
+    };
+    mark(&nodes[2], "stop").await?;
+    gets_nothing(nodes, "one").await?;
+    // It keeps itself registered, on whichever node, which does not undo it.
+    for node in nodes {
+        let again = node.register("shop/one", announced.clone()).await?;
+        ensure!(again["written"] == false, "{again}");
+    }
+    gets_nothing(nodes, "one").await?;
+    let shown = nodes[0].api.get("/roo/v1/services/shop/one").await?.json()?;
+    ensure!(shown["state"] == "stopping" && shown["ttl"] == "3600s", "{shown}");
+
+    mark(&nodes[0], "resume").await?;
+    for node in nodes {
+        until("it is asked again", async || {
+            ensure!(node.ask("shop.localhost").await?.text() == "one");
+            Ok(())
+        })
+        .await?;
+    }
+    // The last word counts, from whomever: here the instance's own.
+    nodes[0].register("shop/one", json!({ "address": one.address, "ttl": "1h", "state": "stopping" })).await?;
+    gets_nothing(nodes, "one").await?;
+    let bad = nodes[0].api.call(Method::PATCH, "/roo/v1/services/shop/one", r#"{"state":"asleep"}"#).await?;
+    ensure!(bad.status == 400 && bad.json()?["code"] == "bad-instance", "{bad:?}");
+    let none = nodes[0].api.call(Method::PATCH, "/roo/v1/services/shop/none", r#"{"state":"up"}"#).await?;
+    ensure!(none.status == 404, "{none:?}");
+    Ok(())
+}

@@ -137,7 +137,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/roo/v1/kv/{*key}", key)
         .layer(DefaultBodyLimit::max(roo_kv::VALUE_BYTES_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), access::identified));
-    let instance = get(services::show).put(services::register).delete(services::remove);
+    let instance = get(services::show).put(services::register).patch(services::mark).delete(services::remove);
     let services = Router::new()
         .route("/roo/v1/services", get(services::list))
         .route("/roo/v1/services/{service}", get(services::instances))

@@ -90,13 +90,39 @@ pub(super) async fn register(
         address: said.address,
         node: said.node,
         source: Source::api(),
-        state: said.state,
+        state: roo_discovery::State::default(),
         weight: said.weight,
         metadata: said.metadata,
         ttl: said.ttl.map(|Ttl(ttl)| ttl),
     };
-    let Registered { revision, written } = api.registrar.register(&instance).await?;
+    let Registered { revision, written } = api.registrar.register(instance, said.state).await?;
     Ok(Json(json!({ "ok": true, "revision": revision, "written": written })))
+}
+
+/// `PATCH /roo/v1/services/{service}/{instance}`: says whether it takes new requests.
+pub(super) async fn mark(
+    State(api): Shared,
+    rights: Rights,
+    path: Result<Path<(ServiceName, InstanceId)>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Path((service, id)) = path.map_err(|rejection| bad_path(&rejection))?;
+    rights.check_write(keys::instance(&service, &id).as_str())?;
+    let body = body.map_err(|rejection| bad_body(&rejection))?;
+    let Mark { state } = serde_json::from_slice(&body).map_err(|error| bad_instance(error.to_string()))?;
+    match api.registrar.mark(&service, &id, state).await? {
+        Some(Registered { revision, written }) => {
+            Ok(Json(json!({ "ok": true, "revision": revision, "written": written })))
+        }
+        None => Err(unknown(&service, &id)),
+    }
+}
+
+/// What others may say of an instance.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mark {
+    state: roo_discovery::State,
 }
 
 /// `DELETE /roo/v1/services/{service}/{instance}`: takes it out.
@@ -119,8 +145,8 @@ pub(super) async fn remove(
 struct Registration {
     address: Address,
     ttl: Option<Ttl>,
-    #[serde(default)]
-    state: roo_discovery::State,
+    /// Left out, it stays as it is.
+    state: Option<roo_discovery::State>,
     #[serde(default)]
     weight: Weight,
     #[serde(default)]

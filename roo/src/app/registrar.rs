@@ -36,22 +36,59 @@ impl Registrar {
     /// Makes the record what `instance` says, and lets it live for another whole TTL from now. Writes only what has
     /// changed: a repeated registration is a keep-alive of its lease.
     ///
-    /// When an instance that stops is answered for, every reachable node has applied it.
+    /// Without a `state` it stays in the one that it is in, whoever put it there: `Up` if it is new. That `instance` has is
+    /// not looked at. When an instance that stops is answered for, every reachable node has applied it.
     ///
     /// # Errors
     /// Those of the store; `Busy` if others write the same record all the time. If the future is dropped, the record may
     /// or may not be written, and a lease may be left behind that ends by itself.
-    pub(crate) async fn register(&self, instance: &Instance) -> Result<Registered, Error> {
+    pub(crate) async fn register(&self, mut instance: Instance, state: Option<State>) -> Result<Registered, Error> {
         let key = keys::instance(&instance.service, &instance.id);
         for _ in 0..ATTEMPTS_MAX {
             let before = self.store.get(&key, ReadLevel::Linearizable).await?;
-            match self.attempt(&key, instance, before).await {
+            let former = before.as_ref().and_then(|entry| Instance::parse(&entry.value).ok());
+            instance.state = state.or(former.map(|former| former.state)).unwrap_or_default();
+            match self.attempt(&key, &instance, before).await {
                 Err(Error::Conflict { .. } | Error::LeaseNotFound { .. }) => {}
                 Ok(registered) if registered.written && instance.state == State::Stopping => {
                     self.spread(registered.revision).await;
                     return Ok(registered);
                 }
                 done => return done,
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// Puts an instance into a state in which it stays until somebody says otherwise; `None` if it is not there. When one
+    /// that stops is answered for, every reachable node has applied it.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register).
+    pub(crate) async fn mark(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+        state: State,
+    ) -> Result<Option<Registered>, Error> {
+        let key = keys::instance(service, id);
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(before) = self.store.get(&key, ReadLevel::Linearizable).await? else { return Ok(None) };
+            let Ok(mut instance) = Instance::parse(&before.value) else { return Ok(None) };
+            if instance.state == state {
+                return Ok(Some(Registered { revision: before.mod_revision, written: false }));
+            }
+            instance.state = state;
+            let options = PutOptions { expect: Some(Expect::Revision(before.mod_revision)), lease: before.lease };
+            match self.store.put(key.clone(), Bytes::from(instance.to_json()), options).await {
+                Err(Error::Conflict { .. } | Error::LeaseNotFound { .. }) => {}
+                Err(error) => return Err(error),
+                Ok(revision) => {
+                    if state == State::Stopping {
+                        self.spread(revision).await;
+                    }
+                    return Ok(Some(Registered { revision, written: true }));
+                }
             }
         }
         Err(Error::Busy)

@@ -1,4 +1,4 @@
-//! `roo service ls|add|rm`.
+//! `roo service ls|add|stop|resume|rm`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,6 +35,20 @@ enum Verb {
     },
     /// Register an instance; with a TTL, keep it registered until interrupted, then take it out
     Add(Add),
+    /// Give an instance nothing new, on all nodes; what it has begun goes on
+    Stop {
+        /// The service
+        name: String,
+        /// The instance, as `roo service ls NAME` shows it
+        id: String,
+    },
+    /// Give an instance requests again
+    Resume {
+        /// The service
+        name: String,
+        /// The instance
+        id: String,
+    },
     /// Take an instance out
     Rm {
         /// The service
@@ -85,10 +99,17 @@ pub(super) async fn run(noun: &Noun) -> Result<(), Failure> {
             client.list(&format!("/roo/v1/services/{}{query}", escape(name)), &INSTANCE_COLUMNS[1..]).await
         }
         Verb::Add(add) => add.run(client).await,
+        Verb::Stop { name, id } => mark(client, name, id, "stopping").await,
+        Verb::Resume { name, id } => mark(client, name, id, "up").await,
         Verb::Rm { name, id } => {
             kv::confirm(client, &client.send(Method::DELETE, &path(name, id), Bytes::new()).await?)
         }
     }
+}
+
+async fn mark(client: &ClientArgs, name: &str, id: &str, state: &str) -> Result<(), Failure> {
+    let body = Bytes::from(json!({ "state": state }).to_string());
+    kv::confirm(client, &client.send(Method::PATCH, &path(name, id), body).await?)
 }
 
 const INSTANCE_COLUMNS: [(&str, &str); 8] = [
@@ -110,9 +131,9 @@ impl Add {
     async fn run(&self, client: &ClientArgs) -> Result<(), Failure> {
         let ttl = self.ttl.as_deref().map(crate::config::duration).transpose();
         let ttl = ttl.map_err(|fault| Failure::Usage(format!("--ttl: {fault}")))?;
-        let Some(ttl) = ttl else { return kv::confirm(client, &self.register(client).await?) };
+        let Some(ttl) = ttl else { return kv::confirm(client, &self.register(client, Some("up")).await?) };
         let mut stop = Stop::listen()?;
-        kv::confirm(client, &self.register(client).await?)?;
+        kv::confirm(client, &self.register(client, Some("up")).await?)?;
         if !client.json {
             println!("{} is registered as {}; Ctrl-C takes it out", self.id(), self.name);
         }
@@ -131,7 +152,8 @@ impl Add {
         let mut is_lost = false;
         loop {
             tokio::time::sleep(every).await;
-            match self.register(client).await {
+            // Without a state: somebody may have stopped it meanwhile.
+            match self.register(client, None).await {
                 Ok(_) if is_lost => {
                     eprintln!("roo: {} is registered again", self.id());
                     is_lost = false;
@@ -148,11 +170,14 @@ impl Add {
         }
     }
 
-    async fn register(&self, client: &ClientArgs) -> Result<Bytes, Failure> {
+    async fn register(&self, client: &ClientArgs, state: Option<&str>) -> Result<Bytes, Failure> {
         let metadata: BTreeMap<_, _> = self.metadata.iter().cloned().collect();
         let mut body = json!({ "address": self.address, "weight": self.weight, "metadata": metadata });
         if let Some(ttl) = &self.ttl {
             body["ttl"] = json!(ttl);
+        }
+        if let Some(state) = state {
+            body["state"] = json!(state);
         }
         client.send(Method::PUT, &path(&self.name, self.id()), Bytes::from(body.to_string())).await
     }
