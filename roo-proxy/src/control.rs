@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use crate::listener::Listeners;
 use crate::replies::Replies;
 use crate::service::ServiceTable;
 use crate::table::RouteTable;
+use crate::upstream::names::Names;
 
 /// Publishes snapshots to a running proxy. Cheap to clone; calls never wait and never touch live
 /// connections: a request under way ends on the route it started with.
@@ -99,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) certificates_changed: watch::Sender<u64>,
     pub(crate) replies: ArcSwap<Replies>,
     pub(crate) events: EventSender,
+    /// Set before the first worker starts.
+    pub(crate) names: OnceLock<Arc<Names>>,
     pub(crate) config: Config,
     /// Where this process listens itself.
     pub(crate) listeners: Vec<SocketAddr>,
@@ -132,6 +135,7 @@ impl Shared {
             certificates_changed: watch::Sender::new(0),
             replies: ArcSwap::default(),
             events,
+            names: OnceLock::new(),
             https_port: config.https_port.unwrap_or(listeners.https().port()),
             config,
             counts: Counts {

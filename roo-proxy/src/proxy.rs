@@ -54,6 +54,7 @@ impl Proxy {
         // Dropped on an early return, it stops the threads that were started.
         let mut proxy = Proxy { shared: shared.clone(), stop: Stop::default(), workers: Vec::new() };
         let names = thread::start_names(shared.config.resolver, proxy.stop.cut.clone())?;
+        let _ = shared.names.set(names.clone());
         for (index, pair) in listeners.pairs.into_iter().enumerate() {
             let seed = Seed {
                 index,

@@ -16,6 +16,7 @@ mod condition;
 mod dev;
 mod disk;
 mod docs;
+mod explain;
 mod kv;
 mod lease;
 mod membership;

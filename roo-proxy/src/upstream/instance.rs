@@ -117,7 +117,6 @@ impl Instance {
         })
     }
 
-    #[cfg(test)]
     pub(crate) fn failures(&self) -> u32 {
         self.failures.load(Ordering::Relaxed)
     }

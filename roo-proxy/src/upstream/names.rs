@@ -52,7 +52,7 @@ impl Names {
     }
 
     /// The name's record; starts to refresh it if nobody does. Takes a lock: workers keep what they got.
-    fn name(self: &Arc<Self>, text: &Arc<str>) -> Arc<Name> {
+    pub(crate) fn name(self: &Arc<Self>, text: &Arc<str>) -> Arc<Name> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = known.get(text) {
             return name.clone();
@@ -61,6 +61,11 @@ impl Names {
         known.insert(text.clone(), name.clone());
         self.runtime.spawn(refresh(self.clone(), name.clone()));
         name
+    }
+
+    /// A name that nobody looks up.
+    pub(crate) fn unknown(text: &Arc<str>) -> Arc<Name> {
+        Arc::new(Name::new(text.clone()))
     }
 
     fn retire(&self, name: &Name) {

@@ -8,6 +8,7 @@ mod bench;
 mod client;
 mod drain;
 mod endings;
+mod explain;
 mod failures;
 mod forwarding;
 mod grpc;

@@ -11,6 +11,7 @@ mod condition;
 mod debug;
 mod entry;
 mod error;
+mod explain;
 mod health;
 mod key;
 mod kv;
@@ -99,6 +100,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/metrics", get(metrics::render))
         .route("/roo/v1/status", get(status::show))
         .route("/roo/v1/routes", get(routes::list))
+        .route("/roo/v1/explain", get(explain::explain))
         .route("/roo/v1/certs", get(certs::list))
         .route("/roo/v1/nodes", get(nodes::list))
         .route("/roo/v1/ca", get(ca::root))

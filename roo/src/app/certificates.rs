@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use roo_acme::{Facts, Inventory, Names};
 use roo_kv::{Batch, Event, Store};
-use roo_proxy::{Certificates, Control, HostPattern};
+use roo_proxy::{Certificates, Control, HostName, HostPattern};
 use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -38,13 +38,32 @@ impl CertificateBook {
         let wanted = self.wanted.borrow().clone();
         let mut rows: Vec<Value> = have.iter().map(|(name, facts)| row(name, facts, wanted.contains(name))).collect();
         for name in wanted.iter().filter(|name| !have.contains_key(*name)) {
-            let (state, note) = match vault.attempts(name).await {
-                Some(attempts) if attempts.failures > 0 => ("failed", failure(&attempts)),
-                _ => ("waiting", String::new()),
-            };
+            let (state, note) = waiting(name, vault).await;
             rows.push(json!({ "name": name, "state": state, "note": note }));
         }
         rows
+    }
+
+    /// Which certificate answers for a host, or why there is none.
+    pub(crate) async fn explain(&self, host: &HostName, vault: &Vault) -> Value {
+        let have = self.have.borrow().clone();
+        let wildcard = host.as_str().split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        let names = [Some(host.to_string()), wildcard];
+        let found = names.iter().flatten().find_map(|name| Some((name, have.get(name)?)));
+        if let Some((name, facts)) = found {
+            return json!({
+                "name": name,
+                "state": "ready",
+                "issuer": facts.issuer,
+                "not_after": facts.not_after.to_string(),
+            });
+        }
+        let wanted = self.wanted.borrow().clone();
+        let Some(name) = names.into_iter().flatten().find(|name| wanted.contains(name)) else {
+            return json!({ "state": "missing", "note": "nobody has asked for one" });
+        };
+        let (state, note) = waiting(&name, vault).await;
+        json!({ "state": state, "note": note })
     }
 
     /// Waits until there is a certificate for `name`.
@@ -57,6 +76,14 @@ impl CertificateBook {
     /// The facts, to be followed.
     pub(super) fn inventory(&self) -> watch::Receiver<Inventory> {
         self.have.clone()
+    }
+}
+
+/// How far a certificate is that is not there yet.
+async fn waiting(name: &str, vault: &Vault) -> (&'static str, String) {
+    match vault.attempts(name).await {
+        Some(attempts) if attempts.failures > 0 => ("failed", failure(&attempts)),
+        _ => ("waiting", String::new()),
     }
 }
 

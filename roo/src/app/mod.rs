@@ -7,6 +7,7 @@ mod demo;
 mod dev;
 mod lock;
 mod logging;
+mod near;
 mod node;
 mod registrar;
 mod rotation;
@@ -21,6 +22,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) use catalog::CatalogBook;
 pub(crate) use certificates::CertificateBook;
+pub(crate) use near::near;
 pub(crate) use registrar::{Registered, Registrar};
 pub(crate) use rotation::{Report, Rotation, RotationError};
 pub(crate) use routes::RouteBook;

@@ -47,6 +47,23 @@ impl RouteBook {
         self.pages.clone()
     }
 
+    /// Where a route comes from: its source, its revision, and what is wrong with it if it is not served as it says.
+    pub(crate) fn origin_of(&self, key: &Key) -> (Option<String>, Option<Revision>, Option<String>) {
+        let page = self.pages.borrow();
+        let Some(stored) = page.as_ref().and_then(|routes| routes.get(key)) else { return (None, None, None) };
+        match &stored.parsed {
+            Ok((_, route)) => (Some(source(route).to_owned()), Some(stored.revision), None),
+            Err(error) => (None, Some(stored.revision), Some(error.clone())),
+        }
+    }
+
+    /// The origins that are served and `shown`.
+    pub(crate) fn origins(&self, shown: impl Fn(&Key) -> bool) -> Vec<Origin> {
+        let page = self.pages.borrow().clone();
+        let routes = page.iter().flat_map(Routes::iter).filter(|(key, _)| shown(key));
+        routes.filter_map(|(_, stored)| stored.served.clone()).collect()
+    }
+
     /// One object per route that is `shown`, for the API.
     pub(crate) fn rows(&self, shown: impl Fn(&Key) -> bool) -> Vec<Value> {
         let page = self.pages.borrow().clone();
@@ -61,11 +78,16 @@ fn row(key: &Key, stored: &Stored) -> Value {
         Ok((origin, route)) => json!({
             "origin": origin.to_string(),
             "to": route.to.iter().map(|to| to.destination.to_string()).collect::<Vec<_>>(),
-            "source": route.source.as_deref().unwrap_or("manual"),
+            "source": source(route),
             "revision": stored.revision,
         }),
         Err(error) => json!({ "origin": name, "error": error, "revision": stored.revision }),
     }
+}
+
+/// Who wrote a route.
+fn source(route: &Route) -> &str {
+    route.source.as_deref().unwrap_or("manual")
 }
 
 /// Keeps the proxy's route table and the set of names that want a certificate as the store has them.

@@ -5,6 +5,7 @@ mod ca;
 mod cert;
 mod client;
 mod completion;
+mod explain;
 mod flags;
 mod healthcheck;
 mod kv;

@@ -1,4 +1,4 @@
-//! `roo route ls|add|rm`.
+//! `roo route ls|add|rm|explain`.
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
@@ -6,7 +6,7 @@ use http::Method;
 use roo_proxy::Origin;
 
 use super::client::{ClientArgs, escape};
-use super::{Failure, kv};
+use super::{Failure, explain, kv};
 
 #[derive(Debug, Args)]
 pub(super) struct Noun {
@@ -28,6 +28,11 @@ enum Verb {
         #[arg(required = true)]
         to: Vec<String>,
     },
+    /// Tell what would become of a request on a node, and why
+    Explain {
+        /// A URL, or a host, which is then asked for by https
+        url: String,
+    },
     /// Remove a route
     Rm {
         /// As in add
@@ -48,6 +53,7 @@ pub(super) async fn run(noun: &Noun) -> Result<(), Failure> {
             };
             write(&noun.client, Method::PUT, origin, Bytes::from(value)).await
         }
+        Verb::Explain { url } => explain::run(&noun.client, url).await,
         Verb::Rm { origin } => write(&noun.client, Method::DELETE, origin, Bytes::new()).await,
     }
 }
