@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::access::AccessLog;
+use crate::trace::TraceContext;
 
 /// Settings of one proxy, fixed from start to end.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Config {
     pub https_port: Option<u16>,
     /// The log of requests. Default none.
     pub access_log: Option<AccessLog>,
+    /// What becomes of W3C trace context. Default: each request is part of a trace, and new traces are sampled.
+    pub trace_context: TraceContext,
 }
 
 impl Default for Config {
@@ -51,6 +54,7 @@ impl Default for Config {
             unix_upstreams: Vec::new(),
             https_port: None,
             access_log: None,
+            trace_context: TraceContext::default(),
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::proxy_protocol::{self, Ends};
 use crate::request_id::RequestId;
 use crate::stream::Stream;
 use crate::target::{RecentHost, Target};
+use crate::trace::Trace;
 use crate::worker::Worker;
 use crate::{http1, http2, tls};
 
@@ -146,8 +147,9 @@ impl Client {
         target: &'a Target<'a>,
         id: &'a RequestId,
         upgrade: Option<&'a [u8]>,
+        trace: Option<&'a Trace>,
     ) -> Outgoing<'a> {
-        Outgoing { request, target, id, peer: &self.peer, upgrade }
+        Outgoing { request, target, id, peer: &self.peer, upgrade, trace }
     }
 }
 

@@ -61,10 +61,12 @@ mod answer;
 mod buffer;
 mod failure;
 mod grpc;
+mod hexadecimal;
 mod map;
 mod metric;
 mod record;
 mod request_id;
+mod trace;
 
 #[cfg(test)]
 mod fuzz;
@@ -87,4 +89,5 @@ pub use replies::{Replies, Reply};
 pub use route::{Ejection, Route, RouteError, UpstreamTls, Weighted};
 pub use service::{Endpoint, ServiceTable};
 pub use table::RouteTable;
+pub use trace::TraceContext;
 pub use upstream::balance::Balance;

@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::metric::{self, MethodLabel, ProtocolLabel};
 use crate::request_id::RequestId;
 use crate::table::Entry;
+use crate::trace::{Trace, TraceContext};
 
 /// Accounts for one exchange: begun with the head, ended when dropped with the response's last byte.
 pub(crate) struct Record {
@@ -31,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) sent: u64,
     pub(crate) end: End,
     began: Instant,
+    /// Its part of a trace, if the proxy takes part in that.
+    pub(crate) trace: Option<Trace>,
     /// What the access log wants to know of it, if there is one.
     pub(crate) note: Option<Box<Note>>,
     _exchanging: Exchanging,
@@ -51,6 +54,7 @@ impl Record {
             sent: 0,
             end: End::default(),
             began: Instant::now(),
+            trace: request.and_then(|request| trace(&client, request, id)),
             note: client.worker.journal.as_ref().map(|journal| journal.note(request, id)),
             _exchanging: client.activity.exchange(),
             client,
@@ -78,6 +82,13 @@ impl Record {
     }
 }
 
+fn trace(client: &Client, request: &Request<'_>, id: &RequestId) -> Option<Trace> {
+    match client.worker.shared.config.trace_context {
+        TraceContext::AsIs => None,
+        TraceContext::TakePart { sampled } => Some(Trace::of(&request.fields, id, sampled)),
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let worker = &self.client.worker;
@@ -102,6 +113,7 @@ impl Drop for Record {
                 route: self.entry.as_ref().map(|entry| &entry.origin),
                 status,
                 error: self.error,
+                trace: self.trace.as_ref(),
                 began: self.began,
                 duration,
                 received: self.received,

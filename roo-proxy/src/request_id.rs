@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::codec::{Fields, Kind};
+use crate::hexadecimal;
 
 /// The name of the field that every request and every response carries.
 pub(crate) const X_REQUEST_ID: &str = "x-request-id";
@@ -29,13 +30,14 @@ impl RequestId {
 
     /// A random one.
     pub(crate) fn new() -> RequestId {
-        let bits = fastrand::u128(..).to_le_bytes();
+        RequestId::Ours(RequestId::digits())
+    }
+
+    /// Random digits.
+    pub(crate) fn digits() -> [u8; DIGITS] {
         let mut digits = [0; DIGITS];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(bits) {
-            pair[0] = digit(byte >> 4);
-            pair[1] = digit(byte & 15);
-        }
-        RequestId::Ours(digits)
+        hexadecimal::write(&mut digits, &fastrand::u128(..).to_le_bytes());
+        digits
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -51,11 +53,6 @@ impl RequestId {
             RequestId::Given(id) => id,
         }
     }
-}
-
-/// The hexadecimal digit of a number below 16, without a look into a table: all of them at once that way.
-fn digit(number: u8) -> u8 {
-    number + if number < 10 { b'0' } else { b'a' - 10 }
 }
 
 impl fmt::Display for RequestId {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::connection::Client;
+use crate::trace::Trace;
 use crate::upstream::address::Address;
 
 /// What is noted while a request is under way. Lent by the journal of its worker.
@@ -105,6 +106,7 @@ pub(crate) struct Summary<'a> {
     pub(crate) status: u16,
     /// The reason in `Roo-Error`, if the answer is ours.
     pub(crate) error: Option<&'static str>,
+    pub(crate) trace: Option<&'a Trace>,
     pub(crate) began: Instant,
     pub(crate) duration: Duration,
     /// Bytes of the two bodies.

@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     Expect,
     Host,
     Te,
+    TraceParent,
+    TraceState,
     TransferEncoding,
     Upgrade,
     /// For this hop only and of no interest: `Keep-Alive`, `HTTP2-Settings`, `Proxy-*`, and `Proxy`, which CGI programs
@@ -71,6 +73,8 @@ impl Kind {
             (b'p', 5) if is("proxy") => Kind::Hop,
             (b'p', 6..) if name.as_bytes()[..6].eq_ignore_ascii_case(b"proxy-") => Kind::Hop,
             (b't', 2) if is("te") => Kind::Te,
+            (b't', 10) if is("tracestate") => Kind::TraceState,
+            (b't', 11) if is("traceparent") => Kind::TraceParent,
             (b't', 17) if is("transfer-encoding") => Kind::TransferEncoding,
             (b'u', 7) if is("upgrade") => Kind::Upgrade,
             (b'x' | b'f', 9..) => Kind::of_claim(name),

@@ -18,6 +18,7 @@ pub(crate) struct Fields<'a> {
     host: Once<'a>,
     content_length: Once<'a>,
     transfer_encoding: Once<'a>,
+    trace_parent: Once<'a>,
 }
 
 /// A field that may be there once.
@@ -58,6 +59,7 @@ impl<'a> Fields<'a> {
             Kind::Host => self.host.add(field.value),
             Kind::ContentLength => self.content_length.add(field.value),
             Kind::TransferEncoding => self.transfer_encoding.add(field.value),
+            Kind::TraceParent => self.trace_parent.add(field.value),
             Kind::Connection => self.add_options(field.value),
             Kind::Alias => self.has_alias = true,
             _ => {}
@@ -105,6 +107,11 @@ impl<'a> Fields<'a> {
     /// If it is there more than once.
     pub(crate) fn host(&self) -> Result<Option<&'a [u8]>, Malformed> {
         self.host.get("there is more than one Host field")
+    }
+
+    /// The value of `traceparent`, if it is there once.
+    pub(crate) fn trace_parent(&self) -> Option<&'a [u8]> {
+        self.trace_parent.get("").ok().flatten()
     }
 
     /// The value of `Content-Length` (RFC 9110 §8.6).

@@ -7,6 +7,7 @@ use super::peer::Peer;
 use crate::codec::{Claim, Framing, Kind, Request, items, write_field, write_number};
 use crate::request_id::{RequestId, X_REQUEST_ID};
 use crate::target::Target;
+use crate::trace::Trace;
 use crate::upstream::Upstream;
 
 /// A request on its way to an upstream.
@@ -17,6 +18,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) peer: &'a Peer,
     /// The protocol that the client wants to change to.
     pub(crate) upgrade: Option<&'a [u8]>,
+    /// Our part of the trace, unless the client's word for it is passed on.
+    pub(crate) trace: Option<&'a Trace>,
 }
 
 /// What the fields that passed by say together.
@@ -83,6 +86,12 @@ impl Outgoing<'_> {
                 Kind::Claim(claim) if self.peer.trusted && claim != Claim::XOriginHost => {
                     write_field(out, field.name, field.value);
                 }
+                Kind::TraceParent if self.trace.is_none() && !fields.is_nominated(field.name) => {
+                    write_field(out, field.name, field.value);
+                }
+                Kind::TraceState if self.trace.is_none_or(Trace::goes_on) && !fields.is_nominated(field.name) => {
+                    write_field(out, field.name, field.value);
+                }
                 Kind::Te => passed.trailers |= fields.lists(Kind::Te, "trailers"),
                 Kind::Expect => passed.expects |= field.value.eq_ignore_ascii_case(b"100-continue"),
                 _ => {}
@@ -127,6 +136,9 @@ impl Outgoing<'_> {
         }
         out.extend_from_slice(upstream.origin_host.as_bytes());
         write_field(out, X_REQUEST_ID, self.id.as_bytes());
+        if let Some(trace) = self.trace {
+            trace.write(out);
+        }
     }
 
     /// Each proxy appends whom it heard from (the order of RFC 7239 §5.2).
@@ -222,6 +234,7 @@ mod tests {
                 Scheme::Https,
             ),
             upgrade: upgrade_wanted(&request),
+            trace: None,
         };
         let route: Route = "http://192.0.2.1:81/base".parse().unwrap();
         let mut out = BytesMut::new();

@@ -159,7 +159,7 @@ where
         let (client, entry) = (self.client.clone(), record.entry.clone());
         let Some(entry) = entry else { return Err(Failure::NoUpstream.into()) };
         let upgrade = upgrade_wanted(request);
-        let outgoing = client.outgoing(request, target, id, upgrade);
+        let outgoing = client.outgoing(request, target, id, upgrade, record.trace.as_ref());
         let mut downlink = Downlink::new(self, request);
         let answered = {
             // Until the head is there, the upstream's timeouts are the client's as well.

@@ -21,5 +21,6 @@ mod names;
 mod proxy_protocol;
 mod routing;
 mod services;
+mod trace;
 mod upgrades;
 mod upstream;

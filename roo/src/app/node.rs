@@ -112,6 +112,7 @@ impl Node {
             config.access_log.map(|log| AccessLog { node: store.status().node_id.to_string().into(), ..log });
         let proxy_config = roo_proxy::Config {
             access_log,
+            trace_context: config.trace,
             resolver: config.resolver,
             https_port: config.published_https,
             trusted_proxies: config.trusted_proxies,

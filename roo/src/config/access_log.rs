@@ -1,8 +1,8 @@
-//! The settings of the access log.
+//! The settings of what is told of requests: the access log, trace context.
 
 use std::path::PathBuf;
 
-use roo_proxy::{AccessFormat, AccessLog, AccessOnly, AccessTo};
+use roo_proxy::{AccessFormat, AccessLog, AccessOnly, AccessTo, TraceContext};
 
 use super::Reader;
 
@@ -34,12 +34,25 @@ fn format(text: &str) -> Result<AccessFormat, String> {
 }
 
 fn only(text: &str) -> Result<AccessOnly, String> {
-    let share = |text: &str| text.trim().parse::<f64>().ok().filter(|share| (0.0..=100.0).contains(share));
-    match (text, text.strip_suffix('%').and_then(share)) {
+    match (text, share(text)) {
         ("all", _) => Ok(AccessOnly::All),
         ("errors", _) => Ok(AccessOnly::Errors),
-        // Of a million, as the log counts.
-        (_, Some(percent)) => Ok(AccessOnly::Sample((percent * 10_000.0).round() as u32)),
+        (_, Some(share)) => Ok(AccessOnly::Sample(share)),
         _ => Err(format!("`{text}` is neither all nor errors nor a share such as 1%, 0% to 100%")),
     }
+}
+
+/// Reads what becomes of trace context.
+pub(super) fn trace(text: &str) -> Result<TraceContext, String> {
+    match (text.to_ascii_lowercase().as_str(), share(text)) {
+        ("off" | "false" | "no", _) => Ok(TraceContext::AsIs),
+        (_, Some(sampled)) => Ok(TraceContext::TakePart { sampled }),
+        _ => Err(format!("`{text}` is neither off nor a share such as 10%, 0% to 100%")),
+    }
+}
+
+/// A share such as `1%`, of a million.
+fn share(text: &str) -> Option<u32> {
+    let percent: f64 = text.strip_suffix('%')?.trim().parse().ok()?;
+    (0.0..=100.0).contains(&percent).then(|| (percent * 10_000.0).round() as u32)
 }

@@ -88,6 +88,8 @@ fn each_wrong_value_is_refused() {
         ("access-log-format", "xml"),
         ("access-log-only", "101%"),
         ("access-log-only", "5"),
+        ("trace", "some"),
+        ("trace", "-1%"),
         ("acme-directory", "http://ca.example"),
         ("acme-email", "nobody"),
         ("acme-ca-file", "/none"),
@@ -171,6 +173,15 @@ fn times_have_units() {
     for text in ["", "s", "-1", "1w", "1e400"] {
         assert!(duration(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn traces_are_sampled_or_left_alone() {
+    use roo_proxy::TraceContext;
+    let read = |flags: &[(&str, &str)]| resolve(flags, &[], &[]).expect("valid").trace;
+    assert_eq!(read(&[]), TraceContext::TakePart { sampled: 1_000_000 });
+    assert_eq!(read(&[("trace", "10%")]), TraceContext::TakePart { sampled: 100_000 });
+    assert_eq!(read(&[("trace", "off")]), TraceContext::AsIs);
 }
 
 #[test]

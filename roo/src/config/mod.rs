@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use roo_acme::{AcmeConfig, Authority};
 use roo_kv::{Secret, VotersMax};
-use roo_proxy::{AccessLog, IpNet};
+use roo_proxy::{AccessLog, IpNet, TraceContext};
 
 use file::ConfigFile;
 pub(crate) use known::{api_tls, api_token, data_dir_token, known_secrets, present_secret, secret_path};
@@ -81,6 +81,7 @@ pub(crate) struct Config {
     pub(crate) audit: Audit,
     /// The log of requests, if there is to be one.
     pub(crate) access_log: Option<AccessLog>,
+    pub(crate) trace: TraceContext,
     pub(crate) authority: Authority,
     pub(crate) swarm: bool,
     pub(crate) docker_host: Option<String>,
@@ -157,6 +158,7 @@ impl Config {
             token: reader.read("token", token),
             audit: reader.read("audit", |text| Ok(audit(text))).unwrap_or(Audit::Log),
             access_log: access_log::read(reader),
+            trace: reader.read("trace", access_log::trace).unwrap_or_default(),
             authority: authority(mode, reader, surroundings),
             swarm: reader.read("swarm", boolean).unwrap_or(false),
             docker_host: reader.read("docker-host", |text| Ok(text.to_owned())),

@@ -81,6 +81,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Which requests have a line: `all`, `errors`, or a share such as 1%, errors in any case [default: all]",
     ),
     setting(
+        "trace",
+        "SHARE",
+        "W3C trace context: share of the traces begun here that are marked as sampled; `off` leaves it alone [default: 100%]",
+    ),
+    setting(
         "acme-directory",
         "URL",
         "ACME directory, `internal` for Roo's own CA, `off` for none [default: Let's Encrypt]",

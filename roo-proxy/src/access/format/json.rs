@@ -64,6 +64,11 @@ pub(crate) fn line(out: &mut Vec<u8>, note: &Note, summary: &Summary<'_>, clock:
     }
     known(out, "client", &summary.client.peer.address);
     out.extend_from_slice(&note.asked);
+    if let Some(trace) = summary.trace {
+        digits(out, "trace_id", Some(trace.trace()));
+        digits(out, "span_id", Some(trace.span()));
+        digits(out, "parent_id", trace.parent());
+    }
     key(out, "status");
     number(out, summary.status);
     if let Some(error) = summary.error {
@@ -109,6 +114,14 @@ fn known(out: &mut Vec<u8>, name: &str, text: &str) {
     key(out, name);
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+fn digits(out: &mut Vec<u8>, name: &str, digits: Option<&[u8]>) {
+    let Some(digits) = digits else { return };
+    key(out, name);
+    out.push(b'"');
+    out.extend_from_slice(digits);
     out.push(b'"');
 }
 
