@@ -4,7 +4,7 @@
 //! a tick a worker sweeps over all of them and tells those whose time is over. A deadline may thus be
 //! met up to a tick late, and a request costs no timer. By the same way they hear of a drain.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Timeouts;
+use crate::view::Visit;
 
 /// What a connection is doing. Any phase may go over to any other; only [`Activity`] does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,11 @@ pub(crate) struct Activity {
     expired: Cell<bool>,
     /// Whether an end of the connection, as things are, must not look orderly to the other side.
     pub(crate) resets: Cell<bool>,
+    /// Bytes that came in, and that went out.
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    /// What else is known of it, if it is a client's.
+    visit: OnceCell<Box<Visit>>,
     /// Of the one task that waits for the end of the phase, or for the drain.
     waker: RefCell<Option<Waker>>,
 }
@@ -100,6 +106,32 @@ impl Activity {
         }
     }
 
+    /// Tells that the connection is a client's. Once said, it stays.
+    pub(crate) fn is_of(&self, visit: Visit) {
+        // A second word would be a mistake without consequence.
+        let _ = self.visit.set(Box::new(visit));
+    }
+
+    /// What is known of the client's connection, if it is one.
+    pub(crate) fn visit(&self) -> Option<&Visit> {
+        self.visit.get().map(AsRef::as_ref)
+    }
+
+    /// Bytes that came in, and that went out.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.received.get(), self.sent.get())
+    }
+
+    /// Exchanges under way.
+    pub(crate) fn exchanges(&self) -> u32 {
+        self.exchanges.get()
+    }
+
+    /// Whether an exchange waits for an upstream.
+    pub(crate) fn waits_for_upstream(&self) -> bool {
+        self.waits.get() > 0
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         self.phase.get()
     }
@@ -124,6 +156,7 @@ impl Activity {
 
     /// Bytes came in.
     pub(crate) fn read(&self, bytes: usize) {
+        self.received.set(self.received.get() + bytes as u64);
         match self.phase() {
             Phase::Exchange if self.is_sign_of_life(bytes) => self.touch(),
             Phase::Tunnel => self.touch(),
@@ -134,6 +167,7 @@ impl Activity {
 
     /// Bytes went out.
     pub(crate) fn wrote(&self, bytes: usize) {
+        self.sent.set(self.sent.get() + bytes as u64);
         match self.phase() {
             Phase::Exchange if self.is_sign_of_life(bytes) => self.touch(),
             Phase::Tunnel | Phase::Response => self.touch(),
@@ -246,6 +280,9 @@ impl Sweep {
             heads: Cell::new(true),
             expired: Cell::new(false),
             resets: Cell::new(false),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            visit: OnceCell::new(),
             waker: RefCell::default(),
         });
         self.activities.borrow_mut().push(Rc::downgrade(&activity));
@@ -265,7 +302,8 @@ impl Sweep {
         self.each(Activity::wake);
     }
 
-    fn each(&self, act: impl Fn(&Activity)) {
+    /// Every connection that is there.
+    pub(crate) fn each(&self, mut act: impl FnMut(&Activity)) {
         self.activities.borrow_mut().retain(|activity| activity.upgrade().inspect(|activity| act(activity)).is_some());
     }
 }

@@ -27,6 +27,7 @@ use crate::request_id::RequestId;
 use crate::stream::Stream;
 use crate::target::{RecentHost, Target};
 use crate::trace::Trace;
+use crate::view::Visit;
 use crate::worker::Worker;
 use crate::{http1, http2, tls};
 
@@ -89,7 +90,8 @@ fn contains(networks: &[IpNet], address: IpAddr) -> bool {
 }
 
 async fn serve_plain(worker: Rc<Worker>, open: Open, socket: TcpStream, ends: Ends) {
-    let activity = worker.sweep.activity();
+    let activity = visit(&worker, Scheme::Http, ends.source);
+    says(&activity, "HTTP/1.1", None);
     // The first byte is due as soon as a whole head: who connects here has something to say.
     activity.enter(Phase::Head);
     let stream = Stream::new(socket, activity.clone());
@@ -97,7 +99,7 @@ async fn serve_plain(worker: Rc<Worker>, open: Open, socket: TcpStream, ends: En
 }
 
 async fn serve_tls(worker: Rc<Worker>, open: Open, socket: TcpStream, ends: Ends) {
-    let activity = worker.sweep.activity();
+    let activity = visit(&worker, Scheme::Https, ends.source);
     let accepted = apart(|| tls::accept(&worker, Stream::new(socket, activity.clone()))).await;
     worker.measures.handshake(accepted.as_ref().err().copied().unwrap_or(Handshake::Done));
     let Ok(tls::Accepted { stream, name, served, is_http2 }) = accepted else {
@@ -109,11 +111,29 @@ async fn serve_tls(worker: Rc<Worker>, open: Open, socket: TcpStream, ends: Ends
     let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or_default();
     let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
     let tls = ClientTls { name, served, version, cipher };
+    says(&activity, if is_http2 { "HTTP/2" } else { "HTTP/1.1" }, Some(version));
     let client = Client::new(worker, open, ends, activity, Some(tls));
     if is_http2 {
         apart(|| http2::serve(stream, client)).await;
     } else {
         apart(|| http1::serve(stream, client)).await;
+    }
+}
+
+/// A client's connection as those see it who look at what is going on.
+fn visit(worker: &Worker, scheme: Scheme, peer: SocketAddr) -> Rc<Activity> {
+    let activity = worker.sweep.activity();
+    // A dual-stack socket shows IPv4 peers as mapped addresses.
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    activity.is_of(Visit::new(peer, scheme));
+    activity
+}
+
+/// The handshake has settled what is spoken.
+fn says(activity: &Activity, protocol: &'static str, tls: Option<&'static str>) {
+    if let Some(visit) = activity.visit() {
+        visit.protocol.set(Some(protocol));
+        visit.tls.set(tls);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::access::Writer;
 use crate::certificate::Certificates;
@@ -17,6 +17,7 @@ use crate::replies::Replies;
 use crate::service::ServiceTable;
 use crate::table::RouteTable;
 use crate::upstream::names::Names;
+use crate::view::{self, ConnectionView, Inquiry, UpstreamView};
 
 /// Publishes snapshots to a running proxy. Cheap to clone; calls never wait and never touch live
 /// connections: a request under way ends on the route it started with.
@@ -53,6 +54,17 @@ impl Control {
     /// Has the file of the access log opened anew, so that it can be moved away before. Whether there is a log.
     pub fn reopen_access_log(&self) -> bool {
         self.0.access.as_ref().map(Writer::reopen).is_some()
+    }
+
+    /// The open connections of clients, at most `limit`. Asks every worker; one that does not answer within two seconds
+    /// is left out. Dropping the future loses nothing.
+    pub async fn connections(&self, limit: usize) -> Vec<ConnectionView> {
+        view::all_connections(&self.0, limit).await
+    }
+
+    /// The instances that routes lead to, as far as they were asked, at most `limit`. As [`Control::connections`].
+    pub async fn upstreams(&self, limit: usize) -> Vec<UpstreamView> {
+        view::all_upstreams(&self.0, limit).await
     }
 
     /// What is going on right now.
@@ -109,6 +121,8 @@ pub(crate) struct Shared {
     pub(crate) https_port: u16,
     pub(crate) counts: Counts,
     pub(crate) access: Option<Writer>,
+    /// To each worker, for those who want to know what it does.
+    pub(crate) inquiries: Vec<mpsc::Sender<Inquiry>>,
 }
 
 /// A count on a cache line of its own, so that workers do not slow each other down.
@@ -125,7 +139,13 @@ pub(crate) struct Counts {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, listeners: &Listeners, events: EventSender, access: Option<Writer>) -> Shared {
+    pub(crate) fn new(
+        config: Config,
+        listeners: &Listeners,
+        events: EventSender,
+        access: Option<Writer>,
+        inquiries: Vec<mpsc::Sender<Inquiry>>,
+    ) -> Shared {
         let own = config.other_listeners.iter().copied().chain([listeners.http(), listeners.https()]);
         Shared {
             listeners: own.collect(),
@@ -145,6 +165,7 @@ impl Shared {
                 certificate_waiters: AtomicUsize::new(0),
             },
             access,
+            inquiries,
         }
     }
 }

@@ -67,6 +67,7 @@ mod metric;
 mod record;
 mod request_id;
 mod trace;
+mod view;
 
 #[cfg(test)]
 mod fuzz;
@@ -91,3 +92,4 @@ pub use service::{Endpoint, ServiceTable};
 pub use table::RouteTable;
 pub use trace::TraceContext;
 pub use upstream::balance::Balance;
+pub use view::{ConnectionView, UpstreamView};

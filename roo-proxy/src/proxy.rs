@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Writer;
@@ -16,7 +16,7 @@ use crate::event::{self, Events};
 use crate::listener::Listeners;
 use crate::tls::Configs;
 use crate::worker::Seed;
-use crate::{metric, thread};
+use crate::{metric, thread, view};
 
 /// A running proxy. Dropping it cuts every connection; [`Proxy::shutdown`] drains them.
 pub struct Proxy {
@@ -48,20 +48,23 @@ impl Proxy {
         let (sender, events) = event::channel();
         let access = config.access_log.clone().map(Writer::start).transpose();
         let access = access.map_err(|source| StartError::Thread { source })?;
-        let shared = Arc::new(Shared::new(config, &listeners, sender, access));
+        let (inquiring, inquired): (Vec<_>, Vec<_>) =
+            (0..listeners.workers()).map(|_| mpsc::channel(view::INQUIRIES_MAX)).unzip();
+        let shared = Arc::new(Shared::new(config, &listeners, sender, access, inquiring));
         let tls = Configs::new(shared.certificates.clone()).map_err(|source| StartError::Tls { source })?;
         let tls = Arc::new(tls);
         // Dropped on an early return, it stops the threads that were started.
         let mut proxy = Proxy { shared: shared.clone(), stop: Stop::default(), workers: Vec::new() };
         let names = thread::start_names(shared.config.resolver, proxy.stop.cut.clone())?;
         let _ = shared.names.set(names.clone());
-        for (index, pair) in listeners.pairs.into_iter().enumerate() {
+        for ((index, pair), inquiries) in listeners.pairs.into_iter().enumerate().zip(inquired) {
             let seed = Seed {
                 index,
                 shared: shared.clone(),
                 tls: tls.clone(),
                 stop: proxy.stop.clone(),
                 names: names.clone(),
+                inquiries,
             };
             proxy.workers.push(thread::start_worker(seed, pair)?);
         }

@@ -20,7 +20,7 @@ use crate::trace::{Trace, TraceContext};
 /// Accounts for one exchange: begun with the head, ended when dropped with the response's last byte.
 pub(crate) struct Record {
     client: Rc<Client>,
-    pub(crate) entry: Option<Arc<Entry>>,
+    entry: Option<Arc<Entry>>,
     method: MethodLabel,
     protocol: ProtocolLabel,
     /// Unset until there is an answer.
@@ -43,6 +43,9 @@ impl Record {
     /// Of a request, or of something that could not be read as one.
     pub(crate) fn begin(client: Rc<Client>, request: Option<&Request<'_>>, id: &RequestId) -> Record {
         client.asked.set(client.asked.get() + 1);
+        if let Some(visit) = client.activity.visit() {
+            visit.requests.set(visit.requests.get() + 1);
+        }
         client.worker.requests().fetch_add(1, Ordering::Relaxed);
         Record {
             entry: None,
@@ -59,6 +62,18 @@ impl Record {
             _exchanging: client.activity.exchange(),
             client,
         }
+    }
+
+    /// It has a route.
+    pub(crate) fn routed(&mut self, entry: Arc<Entry>) {
+        if let Some(visit) = self.client.activity.visit() {
+            visit.routed(&entry);
+        }
+        self.entry = Some(entry);
+    }
+
+    pub(crate) fn entry(&self) -> Option<&Arc<Entry>> {
+        self.entry.as_ref()
     }
 
     /// An answer of ours with a body of so many bytes was sent, whole or not.

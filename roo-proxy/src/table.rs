@@ -129,6 +129,12 @@ impl RouteTable {
         self.host(host).is_some_and(|routes| !routes.https.is_empty())
     }
 
+    /// All routes.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        let hosts = self.exact.values().chain(self.wildcard.values());
+        hosts.flat_map(|routes| routes.http.entries().chain(routes.https.entries()))
+    }
+
     /// How many origins have a route.
     pub fn len(&self) -> usize {
         self.len

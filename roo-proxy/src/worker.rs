@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::TaskTracker;
 
@@ -28,10 +29,11 @@ use crate::tls::Configs;
 use crate::upstream::http2::Links;
 use crate::upstream::names::{NameCache, Names};
 use crate::upstream::pool::Pool;
+use crate::view::{self, Inquiry};
 
 /// What the tasks of one worker share. Never leaves its thread.
 pub(crate) struct Worker {
-    index: usize,
+    pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
     pub(crate) tls: Arc<Configs>,
     pub(crate) stop: Stop,
@@ -60,13 +62,15 @@ pub(crate) struct Seed {
     pub(crate) tls: Arc<Configs>,
     pub(crate) stop: Stop,
     pub(crate) names: Arc<Names>,
+    pub(crate) inquiries: mpsc::Receiver<Inquiry>,
 }
 
 impl Worker {
-    pub(crate) fn new(seed: Seed) -> Rc<Worker> {
-        let Seed { index, shared, tls, stop, names } = seed;
+    /// The worker, and what it will be asked.
+    pub(crate) fn new(seed: Seed) -> (Rc<Worker>, mpsc::Receiver<Inquiry>) {
+        let Seed { index, shared, tls, stop, names, inquiries } = seed;
         let pool = Pool::new(shared.config.limits.idle_upstream_connections);
-        Rc::new(Worker {
+        let worker = Rc::new(Worker {
             index,
             tls,
             stop,
@@ -82,7 +86,8 @@ impl Worker {
             clients: Cell::new(0),
             tracker: TaskTracker::new(),
             shared,
-        })
+        });
+        (worker, inquiries)
     }
 
     /// Tells the proxy's owner of a failure if a destination is to blame.
@@ -109,9 +114,13 @@ impl Worker {
 }
 
 /// Serves both sockets until drained or cut. Must run inside a `LocalSet`.
-pub(crate) async fn run(worker: Rc<Worker>, sockets: (TcpListener, TcpListener)) {
+pub(crate) async fn run(
+    (worker, inquiries): (Rc<Worker>, mpsc::Receiver<Inquiry>),
+    sockets: (TcpListener, TcpListener),
+) {
     let (http, https) = sockets;
     let sweeping = tokio::task::spawn_local(sweep(worker.clone()));
+    let answering = tokio::task::spawn_local(view::answer(worker.clone(), inquiries));
     let serving = async {
         let draining = async {
             worker.stop.drain.cancelled().await;
@@ -126,6 +135,7 @@ pub(crate) async fn run(worker: Rc<Worker>, sockets: (TcpListener, TcpListener))
         () = worker.stop.cut.cancelled() => {}
     }
     sweeping.abort();
+    answering.abort();
 }
 
 /// Registers a worker's sockets with the event loop that it is called on.

@@ -19,6 +19,7 @@ mod docs;
 mod explain;
 mod kv;
 mod lease;
+mod live;
 mod membership;
 mod pebble;
 mod profile;

@@ -69,7 +69,7 @@ where
         let mut record = Record::begin(client.clone(), Some(request), &id);
         let failure = match judge(&client, request, &id) {
             Ok(Verdict::Forward { entry, target }) => {
-                record.entry = Some(entry);
+                record.routed(entry);
                 match self.forward(&mut record, request, &target, &id).await {
                     Ok(fate) => return fate,
                     Err(Unanswered::Gone) => return Fate::Cut,
@@ -156,7 +156,7 @@ where
         target: &Target<'_>,
         id: &RequestId,
     ) -> Result<Fate, Unanswered> {
-        let (client, entry) = (self.client.clone(), record.entry.clone());
+        let (client, entry) = (self.client.clone(), record.entry().cloned());
         let Some(entry) = entry else { return Err(Failure::NoUpstream.into()) };
         let upgrade = upgrade_wanted(request);
         let outgoing = client.outgoing(request, target, id, upgrade, record.trace.as_ref());

@@ -87,7 +87,7 @@ async fn walk<'a>(
         Ok(Verdict::Answer(response)) => return Ok(own(response, request.is_head())),
         Err(failure) => return Err((failure, request)),
     };
-    record.entry = Some(entry.clone());
+    record.routed(entry.clone());
     let mut body = RequestBody::new(body, request.framing);
     let upgrade = websocket.as_ref().map(|_| WEBSOCKET.as_bytes());
     let outgoing = client.outgoing(&request, &target, id, upgrade, record.trace.as_ref());

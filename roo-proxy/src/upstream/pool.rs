@@ -1,6 +1,7 @@
 //! Idle upstream connections of one worker, newest first.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -92,6 +93,16 @@ impl Pool {
         if list.len() < self.per_key_max {
             list.push(Idle { connection, since: Instant::now() });
         }
+    }
+
+    /// How many connections wait, by their address.
+    pub(crate) fn idle(&self) -> HashMap<Address, usize> {
+        let mut counts = HashMap::new();
+        let (idle, of_clients) = (self.idle.borrow(), self.of_clients.borrow());
+        for idle in idle.values().chain(of_clients.values()).flatten() {
+            *counts.entry(idle.connection.key.address.clone()).or_default() += 1;
+        }
+        counts
     }
 
     /// Closes what was unused for `age` or was closed from the other side.

@@ -24,3 +24,4 @@ mod services;
 mod trace;
 mod upgrades;
 mod upstream;
+mod view;

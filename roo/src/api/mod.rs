@@ -16,6 +16,7 @@ mod health;
 mod key;
 mod kv;
 mod lease;
+mod live;
 mod metrics;
 mod nodes;
 mod query;
@@ -103,6 +104,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/roo/v1/explain", get(explain::explain))
         .route("/roo/v1/certs", get(certs::list))
         .route("/roo/v1/nodes", get(nodes::list))
+        .route("/roo/v1/connections", get(live::connections))
+        .route("/roo/v1/upstreams", get(live::upstreams))
         .route("/roo/v1/ca", get(ca::root))
         .route("/roo/v1/kvs", get(kv::scan_all))
         .route("/roo/v1/kvs/", get(kv::scan_all))

@@ -10,6 +10,7 @@ mod flags;
 mod healthcheck;
 mod kv;
 mod lease;
+mod live;
 mod node;
 mod output;
 mod rescue;
@@ -63,6 +64,10 @@ enum Command {
     Route(route::Noun),
     /// List, register and take out instances of services
     Service(service::Noun),
+    /// List the open connections of clients
+    Connection(live::Noun),
+    /// List the instances that requests go to
+    Upstream(live::Noun),
     /// List certificates
     Cert(cert::Noun),
     /// List, remove, promote and demote the nodes of the cluster
@@ -143,6 +148,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Lease(noun) => client::block_on(lease::run(&noun)),
         Command::Route(noun) => client::block_on(route::run(&noun)),
         Command::Service(noun) => client::block_on(service::run(&noun)),
+        Command::Connection(noun) => client::block_on(live::connections(&noun)),
+        Command::Upstream(noun) => client::block_on(live::upstreams(&noun)),
         Command::Cert(noun) => client::block_on(cert::run(&noun)),
         Command::Node(noun) => client::block_on(node::run(&noun)),
         Command::Secret(noun) => client::block_on(secret::run(&noun)),
