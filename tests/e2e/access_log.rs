@@ -48,7 +48,11 @@ async fn a_file_has_the_lines_and_is_opened_anew_when_asked() -> Result<()> {
 
     std::fs::rename(&file, &moved)?;
     node.process.signal("USR1").await?;
-    until("the file is there again", async || Ok(ensure!(file.exists()))).await?;
+    until("the file is there again", async || {
+        ensure!(file.exists());
+        Ok(())
+    })
+    .await?;
     ask(&node, "shop.localhost", "/second").await?;
     lines(&file, "/second").await?;
     ensure!(!std::fs::read_to_string(&moved)?.contains("/second"));
@@ -56,7 +60,11 @@ async fn a_file_has_the_lines_and_is_opened_anew_when_asked() -> Result<()> {
     std::fs::rename(&file, &again)?;
     let answer = node.api.call(Method::POST, "/roo/v1/access-log/reopen", "").await?;
     ensure!(answer.status == 200, "{answer:?}");
-    until("the file is there again", async || Ok(ensure!(file.exists()))).await?;
+    until("the file is there again", async || {
+        ensure!(file.exists());
+        Ok(())
+    })
+    .await?;
     Ok(())
 }
 
