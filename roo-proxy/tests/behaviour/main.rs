@@ -13,6 +13,7 @@ mod failures;
 mod forwarding;
 mod grpc;
 mod handshake;
+mod hello;
 mod http2_upstreams;
 mod instances;
 mod limits;
