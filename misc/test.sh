@@ -49,6 +49,7 @@ part "units" cargo test --locked --workspace --lib --bins --test behaviour --tes
 part "docs" cargo test --locked --workspace --doc
 part "end to end" cargo test --locked --workspace --test e2e -- --test-threads=3
 part "corpus" cargo test --locked --workspace --test corpus -- --nocapture --test-threads=8
+part "tls" misc/tls-test.sh
 part "siege" cargo test --locked --workspace --test siege -- --nocapture --test-threads=1
 part "chaos" cargo test --locked --workspace --test chaos -- --nocapture --test-threads=1
 part "swarm" swarm
