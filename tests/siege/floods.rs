@@ -158,6 +158,28 @@ async fn floods_end_their_connection_and_disturb_nobody() -> Result<()> {
     Ok(())
 }
 
+/// Many responses that a client has room for, but takes a byte of each at most: what is held for it is bounded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_takes_little_is_held_little_for() -> Result<()> {
+    let front = Front::start().await?;
+    for (name, room) in [("no room on 100 streams", 0), ("a byte of room on 100 streams", 1)] {
+        let flood = Flood::connect(&front).await?;
+        let meter = Meter::of(front.pid()?)?;
+        let ask = |round| match round {
+            0 => [frame(SETTINGS, 0, 0, [0, 4, 0, 0, 0, room]), streams(0, 100, |id| get(id, "/large"))].concat(),
+            _ => Vec::new(),
+        };
+        let ended = flood.run(ask, false, HELD_FOR).await;
+        let cost = meter.read()?;
+        println!("{name:42} {} {cost}", if ended.closed { "closed" } else { "open  " });
+        ensure!(cost.memory <= MEMORY_MAX && cost.share() <= SHARE_MAX, "{name}: {cost}");
+    }
+    Ok(())
+}
+
+/// Long enough for all that will be held.
+const HELD_FOR: Duration = Duration::from_secs(5);
+
 /// What `make` gives for so many streams of a round, each with a new id.
 fn streams(round: u32, count: u32, make: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
     (0..count).flat_map(|at| make((round * count + at) * 2 + 1)).collect()

@@ -16,7 +16,7 @@ use crate::HOST;
 use crate::support::api::request;
 
 /// How many at a time.
-const CLIENTS: usize = 4;
+pub const CLIENTS: usize = 4;
 
 /// The pause of each between two requests.
 const PAUSE: Duration = Duration::from_millis(5);

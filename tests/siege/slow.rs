@@ -9,12 +9,15 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::HOST;
 use crate::cost::{Meter, descriptors};
+use crate::frame::{SETTINGS, frame, preface, request};
 use crate::front::{Front, LARGE_BYTES};
-use crate::good::Good;
+use crate::good::{CLIENTS, Good};
 use crate::options;
+use crate::support::https::Https;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -26,18 +29,21 @@ enum Kind {
     SlowRead,
     /// A ClientHello that never ends.
     HalfHandshake,
+    /// A response of HTTP/2 without room for any of it.
+    ZeroWindow,
     /// A connection that is kept for nothing.
     Idle,
 }
 
-const KINDS: [Kind; 5] = [Kind::HeaderDrip, Kind::BodyDrip, Kind::SlowRead, Kind::HalfHandshake, Kind::Idle];
+const KINDS: [Kind; 6] =
+    [Kind::HeaderDrip, Kind::BodyDrip, Kind::SlowRead, Kind::HalfHandshake, Kind::ZeroWindow, Kind::Idle];
 
 impl Kind {
     /// The default that bounds it.
     fn deadline(self) -> Duration {
         Duration::from_secs(match self {
             Kind::HeaderDrip | Kind::HalfHandshake => 10,
-            Kind::BodyDrip | Kind::SlowRead | Kind::Idle => 60,
+            Kind::BodyDrip | Kind::SlowRead | Kind::ZeroWindow | Kind::Idle => 60,
         })
     }
 }
@@ -49,13 +55,14 @@ impl fmt::Display for Kind {
             Kind::BodyDrip => "body drip",
             Kind::SlowRead => "slow read",
             Kind::HalfHandshake => "half handshake",
+            Kind::ZeroWindow => "zero window",
             Kind::Idle => "idle",
         })
     }
 }
 
-/// A deadline is met by a sweep, up to a second late; the rest is for a machine that is busy.
-const EARLY_MAX: Duration = Duration::from_millis(1_500);
+/// A deadline is met by a sweep, up to a second late; the rest is for a machine that is busy. There a client may also know
+/// too late when its time began.
 const LATE_MAX: Duration = Duration::from_secs(20);
 
 /// When nothing else goes on.
@@ -84,15 +91,22 @@ async fn besiege(kinds: &[Kind], count: usize) -> Result<()> {
     let before = descriptors(front.pid()?)?;
 
     let (meter, good) = (Meter::of(front.pid()?)?, Good::start(http));
-    let mut clients = JoinSet::new();
+    let (mut clients, over) = (JoinSet::new(), CancellationToken::new());
     for at in 0..count {
         for kind in kinds.iter().copied() {
-            let address = if kind == Kind::HalfHandshake { https } else { http };
-            clients.spawn(async move { (kind, slow(kind, address, at).await) });
+            let address = if matches!(kind, Kind::HalfHandshake | Kind::ZeroWindow) { https } else { http };
+            let (tls, over) = (front.https.clone(), over.clone());
+            clients.spawn(async move { (kind, slow(kind, address, (tls, over), at).await) });
         }
         // Not all of them in one moment: that would be a flood, and the kernel's affair.
         tokio::time::sleep(Duration::from_micros(500)).await;
     }
+    let all_in = Instant::now();
+    let due = kinds.iter().map(|kind| kind.deadline()).max().unwrap_or_default();
+    let watched = until_few(&front, CLIENTS, due + LATE_MAX).await;
+    println!("no more than {CLIENTS} connections {:.1?} after the last came, due at {due:?}", all_in.elapsed());
+    // Those who did not read see now what there is.
+    over.cancel();
     let mut ended: Vec<(Kind, Duration)> = Vec::new();
     let mut faults = Vec::new();
     while let Some(client) = clients.join_next().await {
@@ -120,10 +134,11 @@ async fn besiege(kinds: &[Kind], count: usize) -> Result<()> {
             kind.deadline()
         );
         let due = kind.deadline();
-        if first + EARLY_MAX < due || last > due + LATE_MAX {
+        if first < due / 2 || last > due + LATE_MAX {
             faults.push(format!("{kind}: closed {first:?} to {last:?} after, due at {due:?}"));
         }
     }
+    faults.extend(watched.err().map(|fault| format!("{fault:#}")));
     faults.truncate(10);
     ensure!(faults.is_empty(), "{}", faults.join("\n"));
     // A busy machine is not the node's fault.
@@ -138,8 +153,23 @@ async fn besiege(kinds: &[Kind], count: usize) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the node has no more than so many connections of clients.
+async fn until_few(front: &Front, count: usize, patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let metrics = front.node.api.get("/metrics").await?.text();
+        let open = metrics.lines().filter_map(|line| line.strip_prefix("roo_open_connections{")?.split(' ').nth(1));
+        let open: f64 = open.filter_map(|count| count.parse::<f64>().ok()).sum();
+        if open <= count as f64 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{open} connections are still open {patience:?} after the last came");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Plays a slow client, and tells how long after its last sign of life the node closed it.
-async fn slow(kind: Kind, address: SocketAddr, at: usize) -> Result<Duration> {
+async fn slow(kind: Kind, address: SocketAddr, (tls, over): (Https, CancellationToken), at: usize) -> Result<Duration> {
     let socket = TcpSocket::new_v4()?;
     // A host of its own for some thousands each: ports are few.
     let host = [127, 0, 1 + u8::try_from(at / 5_000)?, 1];
@@ -161,12 +191,26 @@ async fn slow(kind: Kind, address: SocketAddr, at: usize) -> Result<Duration> {
         Kind::SlowRead => {
             send(&mut stream, "GET /large HTTP/1.1\r\nHost: {}\r\n\r\n").await?;
             stream.readable().await?;
+            over.cancelled().await;
             unread(&mut stream, kind.deadline()).await
         }
         Kind::HalfHandshake => {
             // A record of 512 bytes with a hello of 508, of which no more comes.
             stream.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, 7, 7, 7]).await?;
             closed(&mut stream).await
+        }
+        Kind::ZeroWindow => {
+            let mut stream = tls.over(stream, HOST, &["h2"]).await?;
+            let none = frame(SETTINGS, 0, 0, [0, 4, 0, 0, 0, 0]);
+            let ask = [preface(), none, request(1, true, "GET", "/large", &[])].concat();
+            stream.write_all(&ask).await?;
+            stream.flush().await?;
+            let began = Instant::now();
+            let mut answer = Vec::new();
+            // An end of any kind.
+            let _ = stream.read_to_end(&mut answer).await;
+            ensure!(answer.len() < 10_000, "a client without room was sent {} bytes", answer.len());
+            Ok(began.elapsed())
         }
         Kind::Idle => {
             send(&mut stream, "GET / HTTP/1.1\r\nHost: {}\r\n\r\n").await?;
@@ -216,7 +260,6 @@ async fn header_drip(stream: &mut TcpStream) -> Result<Duration> {
 
 /// A client that begins to read when its time is over: what it gets then is what was on its way, not the whole.
 async fn unread(stream: &mut TcpStream, deadline: Duration) -> Result<Duration> {
-    tokio::time::sleep(deadline + LATE_MAX / 2).await;
     let (mut bytes, mut part) = (0, vec![0; 64 << 10]);
     while let Ok(count @ 1..) = stream.read(&mut part).await {
         bytes += count;

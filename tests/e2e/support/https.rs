@@ -36,13 +36,17 @@ impl Https {
 
     /// Opens a connection to `address` with `name` as SNI and the ALPN protocols given.
     pub async fn connect(&self, address: SocketAddr, name: &str, alpn: &[&str]) -> Result<TlsStream<TcpStream>> {
+        self.over(TcpStream::connect(address).await?, name, alpn).await
+    }
+
+    /// As [`connect`](Self::connect) over a socket of one's own.
+    pub async fn over(&self, stream: TcpStream, name: &str, alpn: &[&str]) -> Result<TlsStream<TcpStream>> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(self.roots.clone())
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let stream = TcpStream::connect(address).await?;
         let name = ServerName::try_from(name.to_owned())?;
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
         let stream = tokio::time::timeout(Duration::from_secs(40), handshake).await.context("handshake timed out")?;
