@@ -27,6 +27,12 @@ pub struct Config {
     /// first, within [`Timeouts::header`], from all others it must not. From then on the peer is whom it names, for
     /// [`Config::trusted_proxies`] too. Default none.
     pub proxy_protocol_from: Vec<IpNet>,
+    /// Whether connections wait in the kernel until [`Proxy::open`](crate::Proxy::open): for one that is to have its
+    /// snapshots first. Default false.
+    pub opens_later: bool,
+    /// Whether a port that the origin of a route names is listened on while there is such a route, on the addresses of the
+    /// scheme's listeners. Default false: clients may come through ports that are forwarded.
+    pub opens_ports: bool,
     /// Where this process listens besides the proxy. No upstream is connected to there, nor at the proxy's own listeners,
     /// unless its route allows the address. Default none.
     pub other_listeners: Vec<SocketAddr>,
@@ -50,6 +56,8 @@ impl Default for Config {
             resolver: None,
             trusted_proxies: Vec::new(),
             proxy_protocol_from: Vec::new(),
+            opens_later: false,
+            opens_ports: false,
             other_listeners: Vec::new(),
             unix_upstreams: Vec::new(),
             https_port: None,

@@ -13,9 +13,10 @@ use crate::certificate::Certificates;
 use crate::config::Config;
 use crate::event::EventSender;
 use crate::listener::Listeners;
+use crate::ports::Ports;
 use crate::replies::Replies;
 use crate::service::ServiceTable;
-use crate::table::RouteTable;
+use crate::table::{NamedPorts, RouteTable};
 use crate::upstream::names::Names;
 use crate::view::{self, ConnectionView, Inquiry, UpstreamView};
 
@@ -32,6 +33,11 @@ impl Control {
         // Of two calls at the same time one may not see the other's table: that costs rotations their
         // place, nothing else.
         let routes = routes.renew(&self.0.routes.load());
+        self.0.wanted_ports.send_if_modified(|wanted| {
+            let changed = wanted != routes.ports();
+            wanted.clone_from(routes.ports());
+            changed
+        });
         self.0.routes.store(Arc::new(routes));
     }
 
@@ -65,6 +71,11 @@ impl Control {
     /// The instances that routes lead to, as far as they were asked, at most `limit`. As [`Control::connections`].
     pub async fn upstreams(&self, limit: usize) -> Vec<UpstreamView> {
         view::all_upstreams(&self.0, limit).await
+    }
+
+    /// The ports that routes have opened, and those that could not be.
+    pub fn ports(&self) -> Arc<Ports> {
+        self.0.ports.load_full()
     }
 
     /// What is going on right now.
@@ -115,7 +126,11 @@ pub(crate) struct Shared {
     /// Set before the first worker starts.
     pub(crate) names: OnceLock<Arc<Names>>,
     pub(crate) config: Config,
-    /// Where this process listens itself.
+    /// The ports that routes name.
+    pub(crate) wanted_ports: watch::Sender<Arc<NamedPorts>>,
+    /// What became of them.
+    pub(crate) ports: ArcSwap<Ports>,
+    /// Where this process listens itself, apart from those.
     pub(crate) listeners: Vec<SocketAddr>,
     /// The port that redirects name.
     pub(crate) https_port: u16,
@@ -146,8 +161,10 @@ impl Shared {
         access: Option<Writer>,
         inquiries: Vec<mpsc::Sender<Inquiry>>,
     ) -> Shared {
-        let own = config.other_listeners.iter().copied().chain([listeners.http(), listeners.https()]);
+        let own = config.other_listeners.iter().copied().chain(listeners.addresses().map(|(_, address)| address));
         Shared {
+            wanted_ports: watch::Sender::default(),
+            ports: ArcSwap::default(),
             listeners: own.collect(),
             routes: ArcSwap::default(),
             services: ArcSwap::default(),

@@ -18,6 +18,7 @@ const REQUEST_DURATION: &str = "roo_request_duration_seconds";
 const OPEN_CONNECTIONS: &str = "roo_open_connections";
 const HANDSHAKES: &str = "roo_tls_handshakes_total";
 const FLOODS: &str = "roo_http2_floods_total";
+const ROUTE_PORTS: &str = "roo_route_ports";
 const UPSTREAM_DURATION: &str = "roo_upstream_duration_seconds";
 const UPSTREAM_RETRIES: &str = "roo_upstream_retries_total";
 const UPSTREAM_EJECTIONS: &str = "roo_upstream_ejections_total";
@@ -31,6 +32,7 @@ pub(crate) fn describe() {
     metrics::describe_gauge!(OPEN_CONNECTIONS, "Open client connections by listener");
     metrics::describe_counter!(HANDSHAKES, "TLS handshakes by result");
     metrics::describe_counter!(FLOODS, "HTTP/2 connections closed for frames that lead to nothing");
+    metrics::describe_gauge!(ROUTE_PORTS, "Ports that routes name and no listener has, by what became of them");
     metrics::describe_histogram!(UPSTREAM_DURATION, Unit::Seconds, "From sending a request to its response head");
     metrics::describe_counter!(UPSTREAM_RETRIES, "Requests sent again to another connection");
     metrics::describe_counter!(UPSTREAM_EJECTIONS, "Instances taken out of the rotation for their failures");
@@ -41,6 +43,12 @@ pub(crate) fn describe() {
 /// Lines that the disk did not take.
 pub(crate) fn access_lines_lost(lines: u64) {
     metrics::counter!(ACCESS_LINES_LOST).increment(lines);
+}
+
+/// Tells how many ports routes have opened, and how many could not be.
+pub(crate) fn route_ports(open: usize, failed: usize) {
+    metrics::gauge!(ROUTE_PORTS, "state" => "open").set(open as f64);
+    metrics::gauge!(ROUTE_PORTS, "state" => "failed").set(failed as f64);
 }
 
 /// The handles of one route, registered when it serves its first request.

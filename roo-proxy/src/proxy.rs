@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use crate::access::Writer;
 use crate::config::Config;
 use crate::control::{Control, Shared};
 use crate::event::{self, Events};
-use crate::listener::Listeners;
+use crate::listener::{Bound, Listeners, ListeningSocket};
+use crate::origin::Scheme;
+use crate::ports::Opener;
 use crate::tls::Configs;
 use crate::worker::Seed;
 use crate::{metric, thread, view};
@@ -22,6 +25,8 @@ use crate::{metric, thread, view};
 pub struct Proxy {
     shared: Arc<Shared>,
     stop: Stop,
+    /// The listening sockets once more, to be given to another process.
+    sockets: Vec<(Scheme, TcpListener)>,
     /// Each resolves, with an error, once its worker's thread is at its end.
     workers: Vec<oneshot::Receiver<()>>,
 }
@@ -35,6 +40,8 @@ pub(crate) struct Stop {
     pub(crate) cut: CancellationToken,
     /// A worker is gone that was not stopped.
     pub(crate) failed: CancellationToken,
+    /// Before the other two: connections are accepted.
+    pub(crate) opened: CancellationToken,
 }
 
 impl Proxy {
@@ -54,10 +61,15 @@ impl Proxy {
         let tls = Configs::new(shared.certificates.clone()).map_err(|source| StartError::Tls { source })?;
         let tls = Arc::new(tls);
         // Dropped on an early return, it stops the threads that were started.
-        let mut proxy = Proxy { shared: shared.clone(), stop: Stop::default(), workers: Vec::new() };
+        let sockets = copies(&listeners).map_err(|source| StartError::Socket { source })?;
+        let mut proxy = Proxy { shared: shared.clone(), stop: Stop::default(), sockets, workers: Vec::new() };
         let names = thread::start_names(shared.config.resolver, proxy.stop.cut.clone())?;
         let _ = shared.names.set(names.clone());
-        for ((index, pair), inquiries) in listeners.pairs.into_iter().enumerate().zip(inquired) {
+        let (opener, doors) = Opener::new(shared.clone(), listeners, &proxy.stop);
+        if shared.config.opens_ports {
+            names.spawn(opener.run());
+        }
+        for ((index, doors), inquiries) in doors.into_iter().enumerate().zip(inquired) {
             let seed = Seed {
                 index,
                 shared: shared.clone(),
@@ -66,9 +78,32 @@ impl Proxy {
                 names: names.clone(),
                 inquiries,
             };
-            proxy.workers.push(thread::start_worker(seed, pair)?);
+            proxy.workers.push(thread::start_worker(seed, doors)?);
+        }
+        if !proxy.shared.config.opens_later {
+            proxy.open();
         }
         Ok((proxy, events))
+    }
+
+    /// Lets connections in that have waited since the ports were bound, if [`Config::opens_later`] kept them.
+    pub fn open(&self) {
+        self.stop.opened.cancel();
+    }
+
+    /// Copies of all sockets that are listened on, for another process to go on with: whoever connects finds no gap, as
+    /// long as that one accepts before this proxy is shut down.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no more descriptors.
+    pub fn sockets(&self) -> io::Result<Vec<ListeningSocket>> {
+        let copy = |scheme: Scheme, is_routes, listener: &TcpListener| {
+            Ok(ListeningSocket { scheme, is_routes, listener: listener.try_clone()? })
+        };
+        let fixed = self.sockets.iter().map(|(scheme, listener)| copy(*scheme, false, listener));
+        let ports = self.shared.ports.load();
+        fixed.chain(ports.sockets.iter().map(|(scheme, listener)| copy(*scheme, true, listener))).collect()
     }
 
     /// A handle to publish snapshots with.
@@ -85,6 +120,9 @@ impl Proxy {
     /// Drains: stops accepting, tells HTTP/2 clients to go away, closes HTTP/1.1 connections after their
     /// response, waits up to `deadline`, then cuts what is left. Dropping the future cuts at once.
     pub async fn shutdown(mut self, deadline: Duration) {
+        // A port is closed when the last copy of its sockets is.
+        self.sockets.clear();
+        self.shared.ports.store(Arc::default());
         self.stop.drain.cancel();
         let mut ended = join_all(std::mem::take(&mut self.workers));
         if tokio::time::timeout(deadline, &mut ended).await.is_err() {
@@ -96,6 +134,12 @@ impl Proxy {
         // What is left of the access log, off this thread: it waits for the disk, within bounds.
         let _ = tokio::task::spawn_blocking(move || shared.access.as_ref().map(Writer::end)).await;
     }
+}
+
+fn copies(listeners: &Listeners) -> io::Result<Vec<(Scheme, TcpListener)>> {
+    let sockets =
+        |bound: &Bound| bound.sockets.iter().map(|socket| Ok((bound.scheme, socket.try_clone()?))).collect::<Vec<_>>();
+    listeners.bound.iter().flat_map(sockets).collect()
 }
 
 const CUT_WITHIN: Duration = Duration::from_secs(2);
@@ -125,6 +169,12 @@ pub enum StartError {
     /// The system refused an event loop or a socket's registration with it.
     #[error("cannot start a worker's event loop: {source}")]
     Runtime {
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The system gave no more descriptors.
+    #[error("cannot copy a listening socket: {source}")]
+    Socket {
         /// The system's reason.
         source: io::Error,
     },

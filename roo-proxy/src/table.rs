@@ -1,5 +1,6 @@
 //! The route snapshot: from host, port and scheme to a route, by hash alone.
 
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,9 +19,13 @@ pub struct RouteTable {
     exact: Shared<HostName, HostRoutes>,
     wildcard: Shared<HostName, HostRoutes>,
     len: usize,
+    ports: Arc<NamedPorts>,
     /// The same in all that came from one by changes; never reused.
     lineage: u64,
 }
+
+/// The ports that origins name although they are not their scheme's own, and in how many origins.
+pub(crate) type NamedPorts = BTreeMap<(Scheme, u16), usize>;
 
 /// A route made ready for requests.
 pub(crate) struct Entry {
@@ -72,7 +77,7 @@ impl RouteTable {
     pub fn new(routes: impl IntoIterator<Item = (Origin, Route)>) -> RouteTable {
         static LINEAGE: AtomicU64 = AtomicU64::new(1);
         let lineage = LINEAGE.fetch_add(1, Ordering::Relaxed);
-        let mut table = RouteTable { exact: shared(), wildcard: shared(), len: 0, lineage };
+        let mut table = RouteTable { exact: shared(), wildcard: shared(), len: 0, ports: Arc::default(), lineage };
         for (origin, route) in routes {
             table.set(&origin, route);
         }
@@ -91,7 +96,12 @@ impl RouteTable {
         match ports.own(port) {
             Some(old) if old.route == route => return,
             Some(_) => {}
-            None => self.len += 1,
+            None => {
+                self.len += 1;
+                if let Some(port) = port {
+                    *Arc::make_mut(&mut self.ports).entry((origin.scheme, port)).or_default() += 1;
+                }
+            }
         }
         ports.insert(port, Arc::new(Entry::new(origin, route)));
         let (hosts, name) = self.hosts_mut(&origin.host);
@@ -105,11 +115,23 @@ impl RouteTable {
             return;
         }
         self.len -= 1;
+        self.forget_port(origin);
         let (hosts, name) = self.hosts_mut(&origin.host);
         if routes.is_empty() {
             hosts.remove_mut(name);
         } else {
             hosts.insert_mut(name.clone(), routes);
+        }
+    }
+
+    fn forget_port(&mut self, origin: &Origin) {
+        let Some(port) = port_of(origin) else { return };
+        let ports = Arc::make_mut(&mut self.ports);
+        if let btree_map::Entry::Occupied(mut count) = ports.entry((origin.scheme, port)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 
@@ -133,6 +155,11 @@ impl RouteTable {
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         let hosts = self.exact.values().chain(self.wildcard.values());
         hosts.flat_map(|routes| routes.http.entries().chain(routes.https.entries()))
+    }
+
+    /// The ports that origins name.
+    pub(crate) fn ports(&self) -> &Arc<NamedPorts> {
+        &self.ports
     }
 
     /// How many origins have a route.
@@ -388,6 +415,23 @@ mod tests {
             ["a.example", "b.example", "*.c.example", "c.example", "d.example"].map(has),
             [true, false, true, false, false]
         );
+    }
+
+    #[test]
+    fn the_ports_that_origins_name_are_known() {
+        let mut table = table(&[
+            ("a.example:https", "http://a"),
+            ("a.example:443:https", "http://a"),
+            ("a.example:8443:https", "http://a"),
+            ("a.example:8443:https", "http://b"),
+            ("*.example:8443:https", "http://a"),
+            ("a.example:443:http", "http://a"),
+        ]);
+        assert_eq!(**table.ports(), [((Scheme::Http, 443), 1), ((Scheme::Https, 8443), 2)].into());
+        for origin in ["a.example:443:http", "a.example:8443:https", "b.example:8443:https", "a.example:https"] {
+            table.remove(&origin.parse().unwrap());
+        }
+        assert_eq!(**table.ports(), [((Scheme::Https, 8443), 1)].into());
     }
 
     #[test]

@@ -10,26 +10,25 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::listener::Pair;
 use crate::proxy::{StartError, Stop};
 use crate::upstream::names::{self, Names};
-use crate::worker::{self, Seed, Worker};
+use crate::worker::{self, Doors, Seed, Worker};
 
 /// Starts a worker. The receiver resolves when its thread is at its end.
-pub(crate) fn start_worker(seed: Seed, pair: Pair) -> Result<oneshot::Receiver<()>, StartError> {
+pub(crate) fn start_worker(seed: Seed, doors: Doors) -> Result<oneshot::Receiver<()>, StartError> {
     let (alive, ended) = oneshot::channel();
     spawn(&format!("roo-proxy-{}", seed.index), move |runtime, started| {
         let _alive = Alive { _sender: alive, stop: seed.stop.clone() };
-        let sockets = {
+        let registered = {
             let _context = runtime.enter();
-            worker::register(pair)
+            doors.first.into_iter().map(worker::register).collect::<io::Result<Vec<_>>>()
         };
-        let sockets = match sockets {
-            Ok(sockets) => sockets,
+        let first = match registered {
+            Ok(first) => first,
             Err(fault) => return drop(started.send(Err(fault))),
         };
         let _ = started.send(Ok(()));
-        LocalSet::new().block_on(&runtime, async { worker::run(Worker::new(seed), sockets).await });
+        LocalSet::new().block_on(&runtime, async { worker::run(Worker::new(seed), first, doors.more).await });
     })?;
     Ok(ended)
 }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{Journal, Writer};
@@ -20,7 +22,6 @@ use crate::connection::{self, Open};
 use crate::control::Shared;
 use crate::event::Event;
 use crate::failure::Failure;
-use crate::listener::Pair;
 use crate::metric::Measures;
 use crate::origin::Scheme;
 use crate::proxy::Stop;
@@ -113,12 +114,26 @@ impl Worker {
     }
 }
 
-/// Serves both sockets until drained or cut. Must run inside a `LocalSet`.
+/// A socket to accept from, and when to stop that.
+pub(crate) struct Door<L = std::net::TcpListener> {
+    pub(crate) scheme: Scheme,
+    pub(crate) listener: L,
+    /// Before the drain, if it is closed earlier.
+    pub(crate) closed: CancellationToken,
+}
+
+/// The sockets of one worker: those that it begins with, and those of ports that are opened later.
+pub(crate) struct Doors {
+    pub(crate) first: Vec<Door>,
+    pub(crate) more: UnboundedReceiver<Door>,
+}
+
+/// Serves the sockets until drained or cut. Must run inside a `LocalSet`.
 pub(crate) async fn run(
     (worker, inquiries): (Rc<Worker>, mpsc::Receiver<Inquiry>),
-    sockets: (TcpListener, TcpListener),
+    first: Vec<Door<TcpListener>>,
+    more: UnboundedReceiver<Door>,
 ) {
-    let (http, https) = sockets;
     let sweeping = tokio::task::spawn_local(sweep(worker.clone()));
     let answering = tokio::task::spawn_local(view::answer(worker.clone(), inquiries));
     let serving = async {
@@ -126,7 +141,7 @@ pub(crate) async fn run(
             worker.stop.drain.cancelled().await;
             worker.sweep.drain();
         };
-        tokio::join!(accept(&worker, http, Scheme::Http), accept(&worker, https, Scheme::Https), draining);
+        tokio::join!(accept_all(&worker, first, more), draining);
         worker.tracker.close();
         worker.tracker.wait().await;
     };
@@ -138,18 +153,43 @@ pub(crate) async fn run(
     answering.abort();
 }
 
-/// Registers a worker's sockets with the event loop that it is called on.
-pub(crate) fn register(pair: Pair) -> io::Result<(TcpListener, TcpListener)> {
-    Ok((TcpListener::from_std(pair.http)?, TcpListener::from_std(pair.https)?))
+/// Registers a socket with the event loop that it is called on.
+pub(crate) fn register(door: Door) -> io::Result<Door<TcpListener>> {
+    let Door { scheme, listener, closed } = door;
+    Ok(Door { scheme, listener: TcpListener::from_std(listener)?, closed })
 }
 
-/// Accepts until the drain, then takes what the kernel has already let in: closing the socket would
+/// Accepts from all sockets, those that come later as well, until the drain.
+async fn accept_all(worker: &Rc<Worker>, first: Vec<Door<TcpListener>>, mut more: UnboundedReceiver<Door>) {
+    tokio::select! {
+        () = worker.stop.opened.cancelled() => {}
+        // Whoever waits then is another process's.
+        () = worker.stop.drain.cancelled() => return,
+    }
+    let mut accepting: FuturesUnordered<_> = first.into_iter().map(|door| accept(worker, door)).collect();
+    loop {
+        tokio::select! {
+            biased;
+            () = worker.stop.drain.cancelled() => break,
+            Some(door) = more.recv() => match register(door) {
+                Ok(door) => accepting.push(accept(worker, door)),
+                Err(fault) => tracing::error!(%fault, "a worker cannot listen on another port"),
+            },
+            Some(()) = accepting.next() => {}
+        }
+    }
+    while accepting.next().await.is_some() {}
+}
+
+/// Accepts until closed or the drain, then takes what the kernel has already let in: closing the socket would
 /// reset it.
-async fn accept(worker: &Rc<Worker>, listener: TcpListener, scheme: Scheme) {
+async fn accept(worker: &Rc<Worker>, door: Door<TcpListener>) {
+    let Door { scheme, listener, closed } = door;
     loop {
         let accepted = tokio::select! {
             biased;
             () = worker.stop.drain.cancelled() => break,
+            () = closed.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {

@@ -119,8 +119,9 @@ async fn open(
     let activity = worker.sweep.activity();
     let stream = match address {
         Address::Ip(address) => {
-            let (allowed, listeners) = (&upstream.allowed_addresses, &worker.shared.listeners);
-            guard::ip(*address, allowed, listeners).map_err(ConnectError::Forbidden)?;
+            let ports = worker.shared.ports.load();
+            let listeners = worker.shared.listeners.iter().chain(&ports.open);
+            guard::ip(*address, &upstream.allowed_addresses, listeners).map_err(ConnectError::Forbidden)?;
             let socket = TcpStream::connect(address).await.map_err(ConnectError::Refused)?;
             tune(&socket).map_err(ConnectError::Refused)?;
             let mut stream = Stream::new(socket, activity.clone());

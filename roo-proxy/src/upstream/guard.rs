@@ -11,7 +11,11 @@ use ipnet::IpNet;
 /// # Errors
 ///
 /// Why it may not.
-pub(super) fn ip(address: SocketAddr, allowed: &[IpNet], listeners: &[SocketAddr]) -> Result<(), &'static str> {
+pub(super) fn ip<'a>(
+    address: SocketAddr,
+    allowed: &[IpNet],
+    listeners: impl IntoIterator<Item = &'a SocketAddr>,
+) -> Result<(), &'static str> {
     let ip = address.ip().to_canonical();
     let is_allowed = || allowed.iter().any(|network| network.contains(&ip));
     let fault = fault(ip).or_else(|| is_own(SocketAddr::new(ip, address.port()), listeners).then_some(OWN));
@@ -81,8 +85,8 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 /// Whether one of our listeners would take the connection.
-fn is_own(address: SocketAddr, listeners: &[SocketAddr]) -> bool {
-    listeners.iter().filter(|listener| listener.port() == address.port()).any(|listener| {
+fn is_own<'a>(address: SocketAddr, listeners: impl IntoIterator<Item = &'a SocketAddr>) -> bool {
+    listeners.into_iter().filter(|listener| listener.port() == address.port()).any(|listener| {
         let takes_all = listener.ip().is_unspecified() && (listener.is_ipv6() || address.is_ipv4());
         listener.ip() == address.ip() || takes_all && is_of_this_machine(address)
     })

@@ -51,6 +51,11 @@ impl Names {
         Names { resolver: Arc::new(resolver), runtime, known: Mutex::default() }
     }
 
+    /// Runs something else where names are refreshed, apart from the workers.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
     /// The name's record; starts to refresh it if nobody does. Takes a lock: workers keep what they got.
     pub(crate) fn name(self: &Arc<Self>, text: &Arc<str>) -> Arc<Name> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

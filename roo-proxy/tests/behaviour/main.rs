@@ -19,6 +19,7 @@ mod instances;
 mod limits;
 mod metrics;
 mod names;
+mod ports;
 mod proxy_protocol;
 mod routing;
 mod services;

@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use roo_kv::Phase;
 use serde_json::{Map, Value, json};
 
-use super::{Shared, nodes};
+use super::{Api, Shared, nodes};
 
 /// `OPTIONS /roo/v1`.
 pub(super) async fn options() -> impl IntoResponse {
@@ -24,8 +24,9 @@ pub(super) async fn show(State(api): Shared) -> Json<Value> {
         Phase::Failed { reason } => ("failed", Some(reason.clone())),
         _ => ("unknown", None),
     };
+    // The first of each name: it is the last to be put in.
     let listeners: Map<String, Value> =
-        api.listeners.iter().map(|(name, address)| ((*name).to_owned(), json!(address))).collect();
+        api.listeners.iter().rev().map(|(name, address)| ((*name).to_owned(), json!(address))).collect();
     let of = |voter: bool| -> Vec<_> { status.members.iter().filter(|m| m.voter == voter).map(|m| m.id).collect() };
     let footprint = api.store.footprint().await;
     let snapshot = footprint.newest_snapshot.map(|snapshot| {
@@ -54,6 +55,8 @@ pub(super) async fn show(State(api): Shared) -> Json<Value> {
         "address": status.address,
         "started": status.started,
         "listeners": listeners,
+        "addresses": addresses(&api),
+        "ports": ports(&api),
         "nodes": nodes::rows(&status),
         "routes": api.routes.len(),
         "certificates": api.certificates.len(),
@@ -61,4 +64,20 @@ pub(super) async fn show(State(api): Shared) -> Json<Value> {
         "issuer": api.vault.issuer().await,
         "swarm": swarm,
     }))
+}
+
+/// All that is listened on from start to end.
+fn addresses(api: &Api) -> Vec<Value> {
+    api.listeners.iter().map(|(name, address)| json!({ "listener": name, "address": address })).collect()
+}
+
+/// The ports that routes name besides, and what is in the way of those that are not listened on.
+fn ports(api: &Api) -> Value {
+    let ports = api.control.ports();
+    let failed: Vec<_> = ports
+        .failed
+        .iter()
+        .map(|fault| json!({ "listener": fault.scheme.as_str(), "address": fault.address, "error": fault.reason }))
+        .collect();
+    json!({ "open": ports.open, "failed": failed })
 }

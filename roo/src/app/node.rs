@@ -8,7 +8,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use roo_acme::{Authority, Issuer, Names};
 use roo_kv::{Peers, Secret, Store};
-use roo_proxy::{AccessLog, Control, Events, Listeners, Port, Proxy};
+use roo_proxy::{AccessLog, Control, Events, Listeners, Proxy};
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -116,6 +116,7 @@ impl Node {
             resolver: config.resolver,
             https_port: config.published_https,
             trusted_proxies: config.trusted_proxies,
+            opens_ports: config.route_ports,
             proxy_protocol_from: config.proxy_protocol_from,
             other_listeners: vec![bound.api_address, bound.raft_address],
             unix_upstreams: config.unix_upstreams,
@@ -357,13 +358,8 @@ struct Bound {
 
 impl Bound {
     async fn bind(config: &Config) -> Result<Self, Failure> {
-        let proxy = Listeners::bind(config.http, config.https, config.workers).map_err(|error| {
-            let (address, flag) = match error.port {
-                Port::Http => (config.http, "http"),
-                Port::Https => (config.https, "https"),
-            };
-            taken(address, flag, &error.source)
-        })?;
+        let proxy = Listeners::bind_all(&config.http, &config.https, config.workers)
+            .map_err(|error| taken(error.address, error.scheme.as_str(), &error.source))?;
         let api = TcpListener::bind(config.api).await.map_err(|error| taken(config.api, "api", &error))?;
         let raft = std::net::TcpListener::bind(config.raft).map_err(|error| taken(config.raft, "raft", &error))?;
         let address = |result: std::io::Result<SocketAddr>| result.map_err(|e| Failure::Failed(e.to_string()));
@@ -372,12 +368,8 @@ impl Bound {
     }
 
     fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
-        vec![
-            ("http", self.proxy.http()),
-            ("https", self.proxy.https()),
-            ("api", self.api_address),
-            ("raft", self.raft_address),
-        ]
+        let own = [("api", self.api_address), ("raft", self.raft_address)];
+        self.proxy.addresses().map(|(scheme, address)| (scheme.as_str(), address)).chain(own).collect()
     }
 }
 

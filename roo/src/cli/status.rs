@@ -41,6 +41,7 @@ pub(super) async fn run(client: &ClientArgs) -> Result<(), Failure> {
         }
     }
     lines.extend(disk(&status).map(|text| vec!["disk:".to_owned(), text]));
+    lines.extend(ports_failed(&status).map(|text| vec!["no port:".to_owned(), text]));
     let count = |name: &str| status.get(name).and_then(Value::as_array).map_or(0, Vec::len);
     let nodes = format!("{}: {} vote, {} follow", count("nodes"), count("voters"), count("learners"));
     lines.push(vec!["nodes:".to_owned(), nodes]);
@@ -51,6 +52,14 @@ pub(super) async fn run(client: &ClientArgs) -> Result<(), Failure> {
         println!("  {}", member(node));
     }
     Ok(())
+}
+
+/// The ports that routes name and that are not listened on, each with the reason.
+fn ports_failed(status: &Value) -> impl Iterator<Item = String> {
+    status.pointer("/ports/failed").and_then(Value::as_array).into_iter().flatten().map(|fault| {
+        let text = |name: &str| fault.get(name).and_then(Value::as_str).map(output::printable).unwrap_or_default();
+        format!("{} for {}: {}", text("address"), text("listener"), text("error"))
+    })
 }
 
 fn disk(status: &Value) -> Option<String> {

@@ -41,7 +41,7 @@ fn flag_wins_over_environment_over_file_over_default() {
         &file,
     )
     .expect("valid");
-    let ports = [config.http, config.https, config.api, config.raft].map(|address| address.port());
+    let ports = [config.http[0], config.https[0], config.api, config.raft].map(|address| address.port());
     assert_eq!(ports, [1, 2, 3, 6300]);
 }
 
@@ -72,6 +72,8 @@ fn all_mistakes_are_told_at_once_with_their_origin() {
 fn each_wrong_value_is_refused() {
     for (name, value) in [
         ("http", "70000"),
+        ("http", "80,[::]"),
+        ("route-ports", "some"),
         ("https", "nowhere"),
         ("advertise", ":1"),
         ("proxy-protocol-from", "10.0.0.0/33"),
@@ -106,6 +108,9 @@ fn a_list_is_separated_by_commas() {
         resolve(&[("trusted-proxies", "10.0.0.0/8, ::1")], &[("ROO_UNIX_UPSTREAMS", "/a,/b")], &[]).expect("valid");
     assert_eq!(config.trusted_proxies, ["10.0.0.0/8", "::1/128"].map(|text| text.parse().expect("a network")));
     assert_eq!(config.unix_upstreams, [Path::new("/a"), Path::new("/b")]);
+    let config = resolve(&[("http", "127.0.0.1:80, [::1]:80,81"), ("https", ",")], &[], &[]).expect("valid");
+    assert_eq!(config.http, ["127.0.0.1:80", "[::1]:80", "0.0.0.0:81"].map(|text| text.parse().expect("an address")));
+    assert_eq!(config.https, ["0.0.0.0:443".parse().expect("an address")]);
 }
 
 #[test]
@@ -139,7 +144,7 @@ fn the_directory_follows_mode_and_staging() {
     assert_eq!(of(&[("acme-directory", "off")]), "off");
     let dev = Config::resolve(Mode::Dev, &BTreeMap::new(), &Map::default()).expect("valid");
     assert!(matches!(dev.authority, Authority::Internal));
-    assert!(dev.http.ip().is_loopback());
+    assert!(dev.http.iter().all(|address| address.ip().is_loopback()));
 }
 
 #[test]

@@ -53,8 +53,12 @@ pub(crate) enum Audit {
 /// Everything the daemon needs to know, checked.
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
-    pub(crate) http: SocketAddr,
-    pub(crate) https: SocketAddr,
+    /// At least one.
+    pub(crate) http: Vec<SocketAddr>,
+    /// At least one.
+    pub(crate) https: Vec<SocketAddr>,
+    /// Whether ports that routes name are listened on.
+    pub(crate) route_ports: bool,
     pub(crate) api: SocketAddr,
     /// Whether the API speaks TLS.
     pub(crate) api_tls: bool,
@@ -131,10 +135,14 @@ impl Config {
             Mode::Run => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 80, 443),
             Mode::Dev => (IpAddr::V4(Ipv4Addr::LOCALHOST), 8080, 8443),
         };
+        let mut listeners = |name, port| {
+            let given = reader.read(name, |text| items(text).map(|item| address::listen(item, ip)).collect());
+            given.filter(|given: &Vec<_>| !given.is_empty()).unwrap_or_else(|| vec![SocketAddr::new(ip, port)])
+        };
+        let (http, https) = (listeners("http", http), listeners("https", https));
         let mut listener =
             |name, port| reader.read(name, |text| address::listen(text, ip)).unwrap_or(SocketAddr::new(ip, port));
-        let (http, https, api, raft) =
-            (listener("http", http), listener("https", https), listener("api", 6299), listener("raft", RAFT_PORT));
+        let (api, raft) = (listener("api", 6299), listener("raft", RAFT_PORT));
         let resolver = reader.read("resolver", resolver);
         Self {
             data_dir: reader.read("data-dir", |text| Ok(PathBuf::from(text))).unwrap_or_else(|| "roo-data".into()),
@@ -143,6 +151,7 @@ impl Config {
             api,
             api_tls: reader.read("api-tls", boolean).unwrap_or(false),
             raft,
+            route_ports: reader.read("route-ports", boolean).unwrap_or(true),
             proxy_protocol_from: reader.read("proxy-protocol-from", networks).unwrap_or_default(),
             trusted_proxies: reader.read("trusted-proxies", networks).unwrap_or_default(),
             unix_upstreams: reader.read("unix-upstreams", directories).unwrap_or_default(),

@@ -49,8 +49,9 @@ impl Setting {
 pub(crate) const SETTINGS: &[Setting] = &[
     setting("data-dir", "DIR", "Where identity, log, store and snapshots live [default: ./roo-data]")
         .original(&["DataDirectoryRoot"]),
-    setting("http", "ADDR", "Listener for plain http: challenges, redirects, http routes [default: :80]"),
-    setting("https", "ADDR", "Listener for https [default: :443]"),
+    setting("http", "ADDRS", "Listeners for plain http: challenges, redirects, http routes; separated by commas [default: :80]"),
+    setting("https", "ADDRS", "Listeners for https, separated by commas [default: :443]"),
+    setting("route-ports", "BOOL", "Listen on the ports that routes name as well [default: true]").switch(),
     setting("api", "ADDR", "Listener for the API [default: :6299]"),
     setting("api-tls", "BOOL", "Serve the API over TLS, with a certificate that follows from the secret").switch(),
     setting("raft", "ADDR", "Listener for the other nodes [default: :6300]").original(&["Cluster", "Binding"]),
