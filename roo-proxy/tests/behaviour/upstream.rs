@@ -195,9 +195,13 @@ fn server_config(authority: &Authority, names: &[&str]) -> rustls::ServerConfig 
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
 }
 
-/// An address that refuses.
+/// An address that refuses: bound for as long as the tests run, so that nobody else gets it, and never listened on.
 pub(crate) async fn nobody() -> SocketAddr {
-    TcpListener::bind(loopback()).await.unwrap().local_addr().unwrap()
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&loopback().into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// Reads up to the empty line; the head, and what came after it.
