@@ -7,7 +7,7 @@ set -euo pipefail
 needs() {
   case $1 in
     test) printf '%s\n' 'testssl.sh testssl' 'curl curl' 'pebble pebble' 'golang-go go' 'binutils objcopy' 'gcc cc' ;;
-    bench) printf '%s\n' 'nginx-light nginx' 'haproxy haproxy' 'etcd-server etcd' 'wrk wrk' 'nghttp2-client h2load' 'valgrind valgrind' ;;
+    bench) printf '%s\n' 'nginx-light nginx' 'haproxy haproxy' 'caddy caddy' 'etcd-server etcd' 'wrk wrk' 'nghttp2-client h2load' 'valgrind valgrind' ;;
     deny) ;;
     *) echo "usage: misc/install.sh test|bench|deny" >&2; exit 2 ;;
   esac

@@ -1,6 +1,7 @@
 //! Clients of a store: each sends one request after the other over its own connection.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -135,15 +136,26 @@ pub async fn run(
     Ok(done)
 }
 
-/// Has `count` clients write the keys `fill/0` to `fill/<keys - 1>` among them.
+/// Writes `keys` different keys with values of the usual size, by `count` clients.
 pub async fn fill(count: usize, addresses: &[SocketAddr], dialect: &Dialect, keys: usize) -> Result<()> {
+    write_all(count, addresses, dialect, (0..keys).map(|k| (format!("fill/{k}"), value()))).await
+}
+
+/// Writes entries by `count` clients, the k-th at `addresses[k % len]`.
+pub async fn write_all(
+    count: usize,
+    addresses: &[SocketAddr],
+    dialect: &Dialect,
+    entries: impl IntoIterator<Item = (String, Vec<u8>)>,
+) -> Result<()> {
+    let entries = Arc::new(entries.into_iter().collect::<Vec<_>>());
     let mut tasks = JoinSet::new();
     for (k, address) in addresses.iter().cycle().take(count).enumerate() {
         let mut client = Client::connect(*address, dialect.clone()).await?;
+        let entries = entries.clone();
         tasks.spawn(async move {
-            let value = value();
-            for key in (k..keys).step_by(count) {
-                client.write(&format!("fill/{key}"), &value).await?;
+            for (key, value) in entries.iter().skip(k).step_by(count) {
+                client.write(key, value).await?;
             }
             anyhow::Ok(())
         });

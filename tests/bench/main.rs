@@ -1,8 +1,8 @@
 //! Roo beside its peers, measured in one run: `cargo bench -p roo-tests --bench peers -- [PART]... [--rounds N]
 //! [--quick]`, or all of it by `make bench`.
 //!
-//! The proxy part compares CPU time per request with nginx and HAProxy, instructions counts those of a request, the store part writes and reads with etcd; the
-//! cluster part tells how long a route and the loss of a leader take; keys, watchers and learners, together scale, what
+//! The proxy part compares CPU time per request with nginx and HAProxy, instructions counts those of a request, names
+//! has many routes and certificates beside HAProxy and Caddy, the store part writes and reads with etcd; the cluster part tells how long a route and the loss of a leader take; keys, watchers and learners, together scale, what
 //! many of these cost.
 //! Everything runs on loopback, rounds of the programs alternate, and what is printed is a section for
 //! BENCHMARKS.md. `ROO_BIN` names the binary; without it the release build of this workspace is used.
@@ -19,6 +19,7 @@ mod keys;
 mod learners;
 mod load;
 mod machine;
+mod names;
 mod nginx;
 mod options;
 mod ports;
@@ -82,6 +83,7 @@ async fn run(options: &Options) -> Result<String> {
         let section = match part {
             Part::Proxy => proxy::run(options).await,
             Part::Instructions => instructions::run().await,
+            Part::Names => names::run(options).await,
             Part::Store => store::run(options).await,
             Part::Cluster => cluster::run(options).await,
             Part::Keys => keys::run(options).await,

@@ -14,11 +14,20 @@ pub enum Part {
     Keys,
     Watchers,
     Learners,
+    Names,
 }
 
 impl Part {
-    pub const ALL: [Self; 7] =
-        [Self::Proxy, Self::Instructions, Self::Store, Self::Cluster, Self::Keys, Self::Watchers, Self::Learners];
+    pub const ALL: [Self; 8] = [
+        Self::Proxy,
+        Self::Instructions,
+        Self::Names,
+        Self::Store,
+        Self::Cluster,
+        Self::Keys,
+        Self::Watchers,
+        Self::Learners,
+    ];
     /// What much of something costs.
     const SCALE: [Self; 3] = [Self::Keys, Self::Watchers, Self::Learners];
 
@@ -31,6 +40,7 @@ impl Part {
             Self::Keys => "keys",
             Self::Watchers => "watchers",
             Self::Learners => "learners",
+            Self::Names => "names",
         }
     }
 
@@ -53,7 +63,7 @@ pub struct Options {
 }
 
 const USAGE: &str = "usage: cargo bench -p roo-tests --bench peers -- [PART]... [--rounds N] [--quick]\n\
-                     parts: proxy, instructions, store, cluster, keys, watchers, learners; scale is the last three";
+                     parts: proxy, instructions, names, store, cluster, keys, watchers, learners; scale is the last three";
 
 impl Options {
     /// Parses arguments; the error tells what is wrong and the usage.
@@ -95,12 +105,17 @@ impl Options {
         if self.wants(Part::Instructions) {
             programs.extend(["nginx", "h2load", "valgrind", "callgrind_control"]);
         }
+        if self.wants(Part::Names) {
+            programs.extend(["nginx", "haproxy", "caddy", "wrk", "taskset"]);
+        }
         if self.wants(Part::Store) || self.wants(Part::Keys) {
             programs.extend(["etcd", "findmnt"]);
         }
         program::check(&programs)?;
-        if self.wants(Part::Proxy) && std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-            return Err("the part `proxy` needs two cores: one for the proxy, one for the load".to_owned());
+        if (self.wants(Part::Proxy) || self.wants(Part::Names))
+            && std::thread::available_parallelism().map_or(1, usize::from) < 2
+        {
+            return Err("the parts `proxy` and `names` need two cores: one for the proxy, one for the load".to_owned());
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ pub const LARGE_BYTES: usize = 1 << 20;
 pub const LARGE_PATH: &str = "/large";
 /// The core of the load generator and of the service. The proxies have core 0.
 pub const LOAD_CORE: usize = 1;
-const PROXY_CORE: usize = 0;
+pub const PROXY_CORE: usize = 0;
 
 /// A running proxy with a route for [`HOST`].
 pub struct Front {
@@ -59,7 +59,7 @@ pub enum Case {
 impl Case {
     const ALL: [Self; 5] = [Self::Plain, Self::Tls, Self::H2, Self::Handshake, Self::Large];
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain HTTP/1.1",
             Self::Tls => "HTTP/1.1 over TLS",

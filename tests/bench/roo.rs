@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::program;
 use crate::proxy::{Front, HOST};
 use crate::store::{Dialect, Member, Store};
-use crate::support::cluster::{Cluster, Start};
+use crate::support::cluster::{Cluster, Node, Start};
 use crate::support::context::{Context, roo_bin};
 use crate::support::wait::until;
 
@@ -23,6 +23,11 @@ pub async fn start_by(start: Start, service: SocketAddr) -> Result<Front> {
     for scheme in ["http", "https"] {
         node.route(&format!("{HOST}:{scheme}"), &format!("http://{service}")).await?;
     }
+    front(node).await
+}
+
+/// A node that is there, as a proxy.
+pub async fn front(node: Node) -> Result<Front> {
     let roots = until("the internal CA exists", async || {
         let answer = node.api.get("/roo/v1/ca").await?;
         anyhow::ensure!(answer.status == 200, "{}", answer.text());
