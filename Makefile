@@ -59,7 +59,7 @@ bench: build
 # The proxy alone, beside nginx and HAProxy.
 bench-proxy: build
 	misc/install.sh bench
-	$(CARGO) bench --locked -p roo-tests --bench peers -- proxy instructions names
+	$(CARGO) bench --locked -p roo-tests --bench peers -- proxy access-log instructions names
 
 # The store alone, beside etcd.
 bench-kv: build

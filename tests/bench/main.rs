@@ -1,8 +1,10 @@
 //! Roo beside its peers, measured in one run: `cargo bench -p roo-tests --bench peers -- [PART]... [--rounds N]
 //! [--quick]`, or all of it by `make bench`.
 //!
-//! The proxy part compares CPU time per request with nginx and HAProxy, instructions counts those of a request, names
-//! has many routes and certificates beside HAProxy and Caddy, the store part writes and reads with etcd; the cluster part tells how long a route and the loss of a leader take; keys, watchers and learners, together scale, what
+//! The proxy part compares CPU time per request with nginx and HAProxy, access-log once more while all of them write
+//! one to a file, instructions counts those of a request, names has many routes and certificates beside HAProxy and
+//! Caddy, the store part writes and reads with etcd; the cluster part tells how long a route and the loss of a leader
+//! take; keys, watchers and learners, together scale, what
 //! many of these cost.
 //! Everything runs on loopback, rounds of the programs alternate, and what is printed is a section for
 //! BENCHMARKS.md. `ROO_BIN` names the binary; without it the release build of this workspace is used.
@@ -39,6 +41,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use options::{Options, Part};
+use proxy::Logs;
 use support::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -81,7 +84,8 @@ async fn run(options: &Options) -> Result<String> {
     let mut report = machine::heading(options)?;
     for part in Part::ALL.into_iter().filter(|part| options.wants(*part)) {
         let section = match part {
-            Part::Proxy => proxy::run(options).await,
+            Part::Proxy => proxy::run(options, Logs::Off).await,
+            Part::AccessLog => proxy::run(options, Logs::On).await,
             Part::Instructions => instructions::run().await,
             Part::Names => names::run(options).await,
             Part::Store => store::run(options).await,

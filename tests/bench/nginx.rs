@@ -6,7 +6,7 @@ use anyhow::Result;
 use tokio::process::Command;
 
 use crate::certificate::Certificate;
-use crate::proxy::{BODY, Front, LARGE_BYTES, LARGE_PATH};
+use crate::proxy::{BODY, Front, LARGE_BYTES, LARGE_PATH, Logs, log_file};
 use crate::server::Server;
 use crate::support::context::Context;
 use crate::support::process::Process;
@@ -37,7 +37,11 @@ impl Service {
 }
 
 /// nginx as a proxy in front of `service`.
-pub fn start(context: &Context, service: SocketAddr, certificate: &Certificate) -> Result<Front> {
+pub fn start(context: &Context, service: SocketAddr, certificate: &Certificate, logs: Logs) -> Result<Front> {
+    let log = match logs {
+        Logs::Off => String::new(),
+        Logs::On => format!("access_log {} combined buffer=64k flush=1s;", log_file(context, "nginx").display()),
+    };
     let [http, https] = ports::free()?;
     let config = format!(
         "upstream service {{ server {service}; keepalive 64; keepalive_requests 1000000000; }}
@@ -47,6 +51,7 @@ pub fn start(context: &Context, service: SocketAddr, certificate: &Certificate) 
            ssl_certificate {certificate};
            ssl_certificate_key {key};
            ssl_protocols TLSv1.2 TLSv1.3;
+           {log}
            location / {{
              proxy_pass http://service;
              proxy_http_version 1.1;

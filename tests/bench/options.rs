@@ -8,6 +8,7 @@ use crate::program;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Proxy,
+    AccessLog,
     Instructions,
     Store,
     Cluster,
@@ -18,8 +19,9 @@ pub enum Part {
 }
 
 impl Part {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Proxy,
+        Self::AccessLog,
         Self::Instructions,
         Self::Names,
         Self::Store,
@@ -34,6 +36,7 @@ impl Part {
     pub fn name(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",
+            Self::AccessLog => "access-log",
             Self::Instructions => "instructions",
             Self::Store => "store",
             Self::Cluster => "cluster",
@@ -63,7 +66,8 @@ pub struct Options {
 }
 
 const USAGE: &str = "usage: cargo bench -p roo-tests --bench peers -- [PART]... [--rounds N] [--quick]\n\
-                     parts: proxy, instructions, names, store, cluster, keys, watchers, learners; scale is the last three";
+                     parts: proxy, access-log, instructions, names, store, cluster, keys, watchers, \
+                     learners; scale is the last three";
 
 impl Options {
     /// Parses arguments; the error tells what is wrong and the usage.
@@ -99,7 +103,8 @@ impl Options {
     /// Checks that this machine can run it; the error tells what to do.
     pub fn check(&self) -> Result<(), String> {
         let mut programs = Vec::new();
-        if self.wants(Part::Proxy) {
+        let proxies = self.wants(Part::Proxy) || self.wants(Part::AccessLog);
+        if proxies {
             programs.extend(["nginx", "haproxy", "wrk", "h2load", "taskset"]);
         }
         if self.wants(Part::Instructions) {
@@ -112,10 +117,10 @@ impl Options {
             programs.extend(["etcd", "findmnt"]);
         }
         program::check(&programs)?;
-        if (self.wants(Part::Proxy) || self.wants(Part::Names))
-            && std::thread::available_parallelism().map_or(1, usize::from) < 2
-        {
-            return Err("the parts `proxy` and `names` need two cores: one for the proxy, one for the load".to_owned());
+        if (proxies || self.wants(Part::Names)) && std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+            let needs =
+                "the parts `proxy`, `access-log` and `names` need two cores: one for the proxy, one for the load";
+            return Err(needs.to_owned());
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -33,6 +34,13 @@ pub const LARGE_PATH: &str = "/large";
 pub const LOAD_CORE: usize = 1;
 pub const PROXY_CORE: usize = 0;
 
+/// Whether the proxies write a line for each request to a file of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logs {
+    Off,
+    On,
+}
+
 /// A running proxy with a route for [`HOST`].
 pub struct Front {
     pub name: &'static str,
@@ -59,6 +67,14 @@ pub enum Case {
 impl Case {
     const ALL: [Self; 5] = [Self::Plain, Self::Tls, Self::H2, Self::Handshake, Self::Large];
 
+    /// A log costs the same for each request: where there are few, it does not show.
+    fn all(logs: Logs) -> &'static [Self] {
+        match logs {
+            Logs::Off => &Self::ALL,
+            Logs::On => &Self::ALL[..3],
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain HTTP/1.1",
@@ -80,14 +96,14 @@ struct Figures {
 }
 
 /// Measures; gives a section in Markdown.
-pub async fn run(options: &Options) -> Result<String> {
+pub async fn run(options: &Options, logs: Logs) -> Result<String> {
     let context = Context::new();
     let service = Service::start(&context)?;
     let certificate = Certificate::make(&context, HOST)?;
     let fronts = [
-        roo::start(&context, service.address).await?,
-        nginx::start(&context, service.address, &certificate)?,
-        haproxy::start(&context, service.address, &certificate)?,
+        roo::start(&context, service.address, logs).await?,
+        nginx::start(&context, service.address, &certificate, logs)?,
+        haproxy::start(&context, service.address, &certificate, logs)?,
     ];
     cpu::pin(&[service.server.id()?], LOAD_CORE)?;
     for front in &fronts {
@@ -107,8 +123,8 @@ pub async fn run(options: &Options) -> Result<String> {
         "nginx",
         "HAProxy",
     ]);
-    for case in Case::ALL {
-        let [roo, nginx, haproxy] = measure(options, case, &fronts).await?;
+    for case in Case::all(logs) {
+        let [roo, nginx, haproxy] = measure(options, *case, &fronts).await?;
         let cpu = |figures: &Figures| format!("{:.1}", figures.cpu.median());
         let rate = |figures: &Figures| format!("{:.0}", figures.rate.median());
         table.row([
@@ -123,11 +139,35 @@ pub async fn run(options: &Options) -> Result<String> {
             rate(&haproxy),
         ]);
     }
-    section(&fronts, &table)
+    if logs == Logs::On {
+        ensure_lines(&context)?;
+    }
+    section(&fronts, &table, logs)
 }
 
-fn section(fronts: &[Front], table: &Table) -> Result<String> {
-    let mut text = "\n### Proxy\n\n".to_owned();
+/// Checks that each proxy has written its log.
+fn ensure_lines(context: &Context) -> Result<()> {
+    for name in ["roo", "nginx", "haproxy"] {
+        let bytes = std::fs::metadata(log_file(context, name)).map_or(0, |file| file.len());
+        ensure!(bytes > 100_000, "{name} has written {bytes} bytes to its log");
+    }
+    Ok(())
+}
+
+/// Where a proxy writes its log.
+pub fn log_file(context: &Context, name: &str) -> PathBuf {
+    context.path(&format!("{name}.access"))
+}
+
+fn section(fronts: &[Front], table: &Table, logs: Logs) -> Result<String> {
+    let title = if logs == Logs::On { "Proxy with an access log" } else { "Proxy" };
+    let logging = match logs {
+        Logs::Off => "write no access log",
+        Logs::On => {
+            "write an access log to a file (Roo as JSON, nginx combined with a buffer of 64 KiB, HAProxy httplog)"
+        }
+    };
+    let mut text = format!("\n### {title}\n\n");
     let [wrk, h2load] = [("wrk", "-v"), ("h2load", "--version")]
         .map(|(name, flag)| format!("{name} {}", program::version(&program::path(name), flag)));
     let peers: Vec<String> = fronts[1..].iter().map(|front| format!("{} {}", front.name, front.version)).collect();
@@ -135,7 +175,7 @@ fn section(fronts: &[Front], table: &Table) -> Result<String> {
         text,
         "Beside {}, loaded by {wrk} and {h2load}. Each proxy has one worker on core {PROXY_CORE}; load and service \
          (nginx, {} bytes) are on core {LOAD_CORE}. All keep connections on both sides, set Host, X-Real-IP, \
-         X-Forwarded-For and X-Forwarded-Proto, and write no access log; TLS 1.3 with P-256. Load: HTTP/1.1 by {}, \
+         X-Forwarded-For and X-Forwarded-Proto, and {logging}; TLS 1.3 with P-256. Load: HTTP/1.1 by {}, \
          HTTP/2 by {}. CPU is user and system time of the whole process tree, handshakes of a round's connections \
          included; lower is better. Requests/s are for information.\n",
         peers.join(" and "),

@@ -5,15 +5,21 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 
 use crate::program;
-use crate::proxy::{Front, HOST};
+use crate::proxy::{Front, HOST, Logs, log_file};
 use crate::store::{Dialect, Member, Store};
 use crate::support::cluster::{Cluster, Node, Start};
 use crate::support::context::{Context, roo_bin};
 use crate::support::wait::until;
 
 /// One node with one proxy thread in front of `service`, its route set by the API, its certificate from its own CA.
-pub async fn start(context: &Context, service: SocketAddr) -> Result<Front> {
-    start_by(Start::new(context, "roo"), service).await
+pub async fn start(context: &Context, service: SocketAddr, logs: Logs) -> Result<Front> {
+    let start = Start::new(context, "roo");
+    let file = log_file(context, "roo");
+    let start = match logs {
+        Logs::Off => start,
+        Logs::On => start.args(["--access-log", file.to_str().context("a path")?]),
+    };
+    start_by(start, service).await
 }
 
 /// As [`start`], in a way of its own.
