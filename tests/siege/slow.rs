@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -92,17 +94,30 @@ async fn besiege(kinds: &[Kind], count: usize) -> Result<()> {
 
     let (meter, good) = (Meter::of(front.pid()?)?, Good::start(http));
     let (mut clients, over) = (JoinSet::new(), CancellationToken::new());
+    let came = Arc::new(AtomicUsize::new(0));
     for at in 0..count {
         for kind in kinds.iter().copied() {
             let address = if matches!(kind, Kind::HalfHandshake | Kind::ZeroWindow) { https } else { http };
-            let (tls, over) = (front.https.clone(), over.clone());
-            clients.spawn(async move { (kind, slow(kind, address, (tls, over), at).await) });
+            let (tls, over, came) = (front.https.clone(), over.clone(), came.clone());
+            clients.spawn(async move {
+                let stream = connect(kind, address, at).await;
+                came.fetch_add(1, Ordering::SeqCst);
+                match stream {
+                    Ok(stream) => (kind, slow(kind, stream, (tls, over)).await),
+                    Err(fault) => (kind, Err(fault)),
+                }
+            });
         }
         // Not all of them in one moment: that would be a flood, and the kernel's affair.
         tokio::time::sleep(Duration::from_micros(500)).await;
     }
+    while came.load(Ordering::SeqCst) < count * kinds.len() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let all_in = Instant::now();
     let due = kinds.iter().map(|kind| kind.deadline()).max().unwrap_or_default();
+    // The node may know of the last of them a moment later; none may be gone before.
+    tokio::time::sleep(due / 2).await;
     let watched = until_few(&front, CLIENTS, due + LATE_MAX).await;
     println!("no more than {CLIENTS} connections {:.1?} after the last came, due at {due:?}", all_in.elapsed());
     // Those who did not read see now what there is.
@@ -168,8 +183,7 @@ async fn until_few(front: &Front, count: usize, patience: Duration) -> Result<()
     }
 }
 
-/// Plays a slow client, and tells how long after its last sign of life the node closed it.
-async fn slow(kind: Kind, address: SocketAddr, (tls, over): (Https, CancellationToken), at: usize) -> Result<Duration> {
+async fn connect(kind: Kind, address: SocketAddr, at: usize) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     // A host of its own for some thousands each: ports are few.
     let host = [127, 0, 1 + u8::try_from(at / 5_000)?, 1];
@@ -177,7 +191,11 @@ async fn slow(kind: Kind, address: SocketAddr, (tls, over): (Https, Cancellation
     if kind == Kind::SlowRead {
         socket.set_recv_buffer_size(4_096)?;
     }
-    let mut stream = socket.connect(address).await.context("connect")?;
+    socket.connect(address).await.context("connect")
+}
+
+/// Plays a slow client, and tells how long after its last sign of life the node closed it.
+async fn slow(kind: Kind, mut stream: TcpStream, (tls, over): (Https, CancellationToken)) -> Result<Duration> {
     match kind {
         Kind::HeaderDrip => header_drip(&mut stream).await,
         Kind::BodyDrip => {
