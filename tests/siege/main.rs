@@ -12,6 +12,7 @@ mod floods;
 mod front;
 mod good;
 mod http2;
+mod noise;
 mod options;
 mod quorum;
 mod slow;
