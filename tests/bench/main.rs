@@ -18,6 +18,7 @@ mod etcd;
 mod haproxy;
 mod instructions;
 mod keys;
+mod latency;
 mod learners;
 mod load;
 mod machine;

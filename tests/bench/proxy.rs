@@ -20,7 +20,7 @@ use crate::support::context::Context;
 use crate::support::https::Https;
 use crate::support::wait::until;
 use crate::table::Table;
-use crate::{haproxy, program, roo};
+use crate::{haproxy, latency, program, roo};
 
 /// The name that clients ask for. The load generators look it up, and every system has it.
 pub const HOST: &str = "localhost";
@@ -142,7 +142,8 @@ pub async fn run(options: &Options, logs: Logs) -> Result<String> {
     if logs == Logs::On {
         ensure_lines(&context)?;
     }
-    section(&fronts, &table, logs)
+    let latency = latency::run(options, &context, &fronts).await?;
+    Ok(section(&fronts, &table, logs)? + &latency)
 }
 
 /// Checks that each proxy has written its log.
