@@ -1,7 +1,7 @@
 //! The proxy's own answers.
 
 use crate::bench::Bench;
-use crate::client::{field, raw, request2, status};
+use crate::client::{field, raw, request2, status, text};
 
 #[tokio::test]
 async fn the_form_follows_accept_and_names_nobody() {
@@ -65,4 +65,30 @@ async fn http2_errors_carry_reason_and_id() {
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["roo-error"], "upstream-refused");
     assert_eq!(response.headers()["x-request-id"].len(), 32);
+}
+
+#[tokio::test]
+async fn answers_are_the_same_over_http2_head_included() {
+    let bench = Bench::start();
+    bench.routes(&[("a.test:https", "http://127.0.0.1:1")]);
+    for (accept, content_type) in
+        [("*/*", "text/plain"), ("text/html", "text/html"), ("application/json", "application/json")]
+    {
+        for method in ["GET", "HEAD"] {
+            let mut request = request2(method, "a.test", "/");
+            request.headers_mut().insert("accept", accept.parse().unwrap());
+            let response = bench.https2("a.test").await.send_request(request).await.unwrap();
+            let field = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+            assert!(matches!(response.status().as_u16(), 502 | 503), "{response:?}");
+            assert!(field("content-type").starts_with(content_type), "{response:?}");
+            assert!(!field("roo-error").is_empty() && field("cache-control") == "no-store", "{response:?}");
+            let id = field("x-request-id");
+            let length: usize = field("content-length").parse().unwrap();
+            let body = text(response).await;
+            match method {
+                "HEAD" => assert!(body.is_empty() && length > 0),
+                _ => assert!(body.contains(&id) && body.len() == length && !body.contains("roo"), "{body}"),
+            }
+        }
+    }
 }
