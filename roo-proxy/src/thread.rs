@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle, LocalOptions, LocalRuntime};
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::proxy::{StartError, Stop};
@@ -28,7 +27,7 @@ pub(crate) fn start_worker(seed: Seed, doors: Doors) -> Result<oneshot::Receiver
             Err(fault) => return drop(started.send(Err(fault))),
         };
         let _ = started.send(Ok(()));
-        LocalSet::new().block_on(&runtime, async { worker::run(Worker::new(seed), first, doors.more).await });
+        runtime.block_on(async { worker::run(Worker::new(seed), first, doors.more).await });
     })?;
     Ok(ended)
 }
@@ -67,12 +66,12 @@ pub(crate) fn start_names(server: Option<SocketAddr>, cut: CancellationToken) ->
 fn spawn<T, F>(name: &str, main: F) -> Result<T, StartError>
 where
     T: Send + 'static,
-    F: FnOnce(Runtime, SyncSender<io::Result<T>>) + Send + 'static,
+    F: FnOnce(LocalRuntime, SyncSender<io::Result<T>>) + Send + 'static,
 {
     let (started, outcome) = sync_channel(1);
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || match Builder::new_current_thread().enable_all().build() {
+        .spawn(move || match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => main(runtime, started),
             Err(fault) => drop(started.send(Err(fault))),
         })

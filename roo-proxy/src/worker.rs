@@ -128,7 +128,7 @@ pub(crate) struct Doors {
     pub(crate) more: UnboundedReceiver<Door>,
 }
 
-/// Serves the sockets until drained or cut. Must run inside a `LocalSet`.
+/// Serves the sockets until drained or cut. Must run on a `LocalRuntime`.
 pub(crate) async fn run(
     (worker, inquiries): (Rc<Worker>, mpsc::Receiver<Inquiry>),
     first: Vec<Door<TcpListener>>,
