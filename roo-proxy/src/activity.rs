@@ -195,6 +195,15 @@ impl Activity {
         Waiting(self.clone())
     }
 
+    /// How long ago, as of the last tick, the phase was entered or a sign of life seen.
+    pub(crate) fn quiet_for(&self) -> Duration {
+        Duration::from_millis(self.quiet())
+    }
+
+    fn quiet(&self) -> u64 {
+        self.worker.now.get().saturating_sub(self.since.get())
+    }
+
     fn touch(&self) {
         self.since.set(self.worker.now.get());
     }
@@ -204,8 +213,7 @@ impl Activity {
             // Whoever waits for an upstream looks now and then whether its client is still there.
             return self.wake();
         }
-        let quiet = self.worker.now.get().saturating_sub(self.since.get());
-        if self.limit(timeouts).is_some_and(|limit| quiet >= limit) {
+        if self.limit(timeouts).is_some_and(|limit| self.quiet() >= limit) {
             self.expired.set(true);
             self.wake();
         }

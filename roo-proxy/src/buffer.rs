@@ -1,7 +1,7 @@
 //! Buffers of one worker, lent to connections while bytes move and given back while they wait.
 
 use std::cell::RefCell;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::{io, pin::Pin};
 
 use bytes::BytesMut;
@@ -31,7 +31,9 @@ impl Buffers {
     pub(crate) fn give(&self, mut buffer: BytesMut) {
         buffer.clear();
         // What was cut off at its front comes back by this, unless somebody else still holds a part of it.
-        if !buffer.try_reclaim(BUFFER_BYTES) || buffer.capacity() > 2 * BUFFER_BYTES {
+        if (buffer.capacity() < BUFFER_BYTES && !buffer.try_reclaim(BUFFER_BYTES))
+            || buffer.capacity() > 2 * BUFFER_BYTES
+        {
             return;
         }
         let mut kept = self.0.borrow_mut();
@@ -47,6 +49,17 @@ impl Buffers {
         stream: &mut S,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
+        if buffer.capacity() == 0 {
+            // Most looks find nothing: then the buffer lent is as it was.
+            let mut lent = self.take();
+            let read = poll_read_buf(Pin::new(stream), context, &mut lent);
+            if lent.is_empty() {
+                self.0.borrow_mut().push(lent);
+            } else {
+                *buffer = lent;
+            }
+            return read;
+        }
         if buffer.is_empty() && buffer.capacity() < BUFFER_BYTES && !buffer.try_reclaim(BUFFER_BYTES) {
             *buffer = self.take();
         }
@@ -68,8 +81,7 @@ pub(crate) fn poll_more<S: AsyncRead + Unpin>(
     if buffer.capacity() - buffer.len() < room {
         buffer.reserve(room);
     }
-    let bytes = ready!(poll_read_buf(Pin::new(stream), context, buffer))?;
-    Poll::Ready(Ok(bytes))
+    poll_read_buf(Pin::new(stream), context, buffer)
 }
 
 /// Room to read into where so many bytes are expected, within bounds.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::activity::{Activity, Phase};
 use crate::certificate::Served;
@@ -168,8 +169,9 @@ impl Client {
         id: &'a RequestId,
         upgrade: Option<&'a [u8]>,
         trace: Option<&'a Trace>,
+        began: Instant,
     ) -> Outgoing<'a> {
-        Outgoing { request, target, id, peer: &self.peer, upgrade, trace }
+        Outgoing { request, target, id, peer: &self.peer, upgrade, trace, began }
     }
 }
 

@@ -114,7 +114,8 @@ fn forwarded(request: &Request<'_>, trusted: bool) -> Option<BytesMut> {
     let ends = Ends::new(([192, 0, 2, 7], 1).into(), ([192, 0, 2, 1], 443).into());
     let (id, peer) = (RequestId::new(), Peer::new(1, ends, trusted, Scheme::Https));
     let upgrade = upgrade_wanted(request);
-    let outgoing = Outgoing { request, target: &target, id: &id, peer: &peer, upgrade, trace: None };
+    let began = tokio::time::Instant::now();
+    let outgoing = Outgoing { request, target: &target, id: &id, peer: &peer, upgrade, trace: None, began };
     let route: Route = "http://192.0.2.1:81/base".parse().unwrap();
     let mut out = BytesMut::new();
     outgoing.write(&mut out, &Upstreams::new(&route).list[0]);

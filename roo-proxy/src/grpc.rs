@@ -15,7 +15,7 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// Whether these are the fields of a call. `application/grpc-web` is none: its answers are HTTP's.
 pub(crate) fn is_call(fields: &Fields<'_>) -> bool {
     let mut fields = fields.iter();
-    fields.any(|field| field.name.eq_ignore_ascii_case("content-type") && is_grpc(field.value))
+    fields.any(|field| field.name.eq_ignore_ascii_case(b"content-type") && is_grpc(field.value))
 }
 
 /// Whether a `Content-Type` is gRPC's.

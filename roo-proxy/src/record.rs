@@ -31,7 +31,9 @@ pub(crate) struct Record {
     pub(crate) received: u64,
     pub(crate) sent: u64,
     pub(crate) end: End,
-    began: Instant,
+    pub(crate) began: Instant,
+    /// When it ended, if that is known when it does: a look at the clock costs.
+    pub(crate) ended: Option<Instant>,
     /// Its part of a trace, if the proxy takes part in that.
     pub(crate) trace: Option<Trace>,
     /// What the access log wants to know of it, if there is one.
@@ -57,6 +59,7 @@ impl Record {
             sent: 0,
             end: End::default(),
             began: Instant::now(),
+            ended: None,
             trace: request.and_then(|request| trace(&client, request, id)),
             note: client.worker.journal.as_ref().map(|journal| journal.note(request, id)),
             _exchanging: client.activity.exchange(),
@@ -114,7 +117,7 @@ impl Drop for Record {
         }
         // The client went away before there was an answer.
         let status = self.status.unwrap_or(499);
-        let duration = self.began.elapsed();
+        let duration = self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.began);
         worker.measures.exchange(&metric::Exchange {
             entry: self.entry.as_ref(),
             status,

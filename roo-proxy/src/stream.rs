@@ -32,6 +32,13 @@ impl<S: AsFd> Stream<S> {
     }
 }
 
+impl Stream {
+    /// Whether it is open and nothing has come. Asks the system only if there may be something.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.socket.try_read(&mut [0]).is_err_and(|fault| fault.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
 impl<S: AsFd> Drop for Stream<S> {
     fn drop(&mut self) {
         if self.activity.resets.get() {

@@ -58,7 +58,7 @@ impl Trace {
         let mut span = [0; 16];
         // Nothing but zeros is no id.
         hexadecimal::write(&mut span, &(fastrand::u64(..) | 1).to_be_bytes());
-        let given = fields.trace_parent().filter(|_| !fields.is_nominated(TRACEPARENT)).and_then(parse);
+        let given = fields.trace_parent().filter(|_| !fields.is_nominated(TRACEPARENT.as_bytes())).and_then(parse);
         if let Some(Given { trace, parent, flags }) = given {
             return Trace { trace, span, parent: Some(parent), flags: flags & KNOWN_FLAGS };
         }

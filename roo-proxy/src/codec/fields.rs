@@ -21,6 +21,9 @@ pub(crate) struct Fields<'a> {
     trace_parent: Once<'a>,
 }
 
+/// Fields of a head for which there is room at once.
+const USUAL_FIELDS: usize = 16;
+
 /// A field that may be there once.
 #[derive(Clone, Copy, Debug, Default)]
 enum Once<'a> {
@@ -49,12 +52,23 @@ impl<'a> Fields<'a> {
     pub(crate) fn of(lines: impl Iterator<Item = (&'a str, &'a [u8])>) -> Fields<'a> {
         let mut fields = Fields { list: Vec::with_capacity(lines.size_hint().0.min(FIELDS_MAX)), ..Fields::default() };
         for (name, value) in lines {
-            fields.add(Field::new(name, value));
+            fields.add(Field::new(name.as_bytes(), value));
         }
         fields
     }
 
-    fn add(&mut self, field: Field<'a>) {
+    /// None yet, with room for a usual head.
+    pub(super) fn empty() -> Fields<'a> {
+        Fields { list: Vec::with_capacity(USUAL_FIELDS), ..Fields::default() }
+    }
+
+    /// Whether there are as many as there may be.
+    pub(super) fn is_full(&self) -> bool {
+        self.list.len() >= FIELDS_MAX
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, field: Field<'a>) {
         match field.kind {
             Kind::Host => self.host.add(field.value),
             Kind::ContentLength => self.content_length.add(field.value),
@@ -160,9 +174,8 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether `Connection` names this field, which then ends here.
-    pub(crate) fn is_nominated(&self, name: &str) -> bool {
-        self.nominates
-            && self.of_kind(Kind::Connection).flat_map(items).any(|item| item.eq_ignore_ascii_case(name.as_bytes()))
+    pub(crate) fn is_nominated(&self, name: &[u8]) -> bool {
+        self.nominates && self.of_kind(Kind::Connection).flat_map(items).any(|item| item.eq_ignore_ascii_case(name))
     }
 
     /// Whether a list field holds a token, parameters aside.
@@ -229,8 +242,8 @@ mod tests {
         assert!(!of("close").keeps(false) && !of("x").keeps(true) && of("x").keeps(false));
         assert!(!of("Close, keep-alive").keeps(false));
         assert!(of("keep-alive, Upgrade").names_upgrade());
-        assert!(of("close, X-Private ,").is_nominated("x-private"));
-        assert!(!of("close").is_nominated("x-private"));
+        assert!(of("close, X-Private ,").is_nominated(b"x-private"));
+        assert!(!of("close").is_nominated(b"x-private"));
         assert!(fields(&[("Te", "gzip, trailers ;q=1")]).lists(Kind::Te, "trailers"));
     }
 }

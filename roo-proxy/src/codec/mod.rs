@@ -10,13 +10,14 @@ mod field;
 mod fields;
 mod framing;
 mod head;
+mod lines;
 mod request;
 mod response;
 mod trailers;
 
 pub(crate) use decoder::{Decoder, Step};
 pub(crate) use encoder::Encoder;
-pub(crate) use field::{Claim, Kind};
+pub(crate) use field::{Claim, Field, Kind};
 pub(crate) use fields::{Fields, items};
 pub(crate) use framing::Framing;
 pub(crate) use head::{FIELDS_MAX, HeadEnd, write_field, write_number};

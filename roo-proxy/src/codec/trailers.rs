@@ -54,7 +54,7 @@ fn is_passable(name: &str) -> bool {
         "trailer",
         "www-authenticate",
     ];
-    Field::new(name, b"").kind == Kind::EndToEnd && !controls.contains(&name)
+    Field::new(name.as_bytes(), b"").kind == Kind::EndToEnd && !controls.contains(&name)
 }
 
 #[cfg(test)]

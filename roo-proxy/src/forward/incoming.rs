@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::codec::{Framing, Kind, Response, write_field, write_number};
+use crate::codec::{Field, Framing, Kind, Response, write_field, write_number};
 use crate::request_id::{RequestId, X_REQUEST_ID};
 
 /// A response on its way to a client of HTTP/1.
@@ -33,9 +33,9 @@ impl Incoming<'_> {
     pub(crate) fn write(&self, out: &mut BytesMut) {
         write_status(out, self.is_http10, self.response.status, self.response.reason);
         let mut dated = false;
-        for (name, value, kind) in passing(self.response) {
-            dated |= kind == Kind::Date;
-            write_field(out, name, value);
+        for field in passing(self.response) {
+            dated |= field.kind == Kind::Date;
+            field.write(out);
         }
         if !dated {
             write_field(out, "date", self.date.as_bytes());
@@ -57,8 +57,8 @@ impl Incoming<'_> {
 /// Appends a head that is followed by another one, or by another protocol.
 pub(crate) fn write_interim(out: &mut BytesMut, response: &Response<'_>, id: Option<&RequestId>) {
     write_status(out, false, response.status, response.reason);
-    for (name, value, _) in passing(response) {
-        write_field(out, name, value);
+    for field in passing(response) {
+        field.write(out);
     }
     if response.status == 101 {
         write_field(out, "connection", b"upgrade");
@@ -75,9 +75,9 @@ pub(crate) fn write_interim(out: &mut BytesMut, response: &Response<'_>, id: Opt
 /// The fields for a client of HTTP/2, their names in lower case.
 pub(crate) fn header_map(response: &Response<'_>, framing: Framing) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(16);
-    for (name, value, _) in passing(response) {
+    for field in passing(response) {
         // Both were checked when the head was parsed.
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value)) {
             headers.append(name, value);
         }
     }
@@ -88,9 +88,9 @@ pub(crate) fn header_map(response: &Response<'_>, framing: Framing) -> HeaderMap
 }
 
 /// The fields that are for the client: not for this hop, not named by `Connection`, not about framing.
-fn passing<'a>(response: &'a Response<'a>) -> impl Iterator<Item = (&'a str, &'a [u8], Kind)> {
+fn passing<'a>(response: &'a Response<'a>) -> impl Iterator<Item = &'a Field<'a>> {
     let fields = &response.fields;
-    let passing = fields.iter().filter(|field| match field.kind {
+    fields.iter().filter(|field| match field.kind {
         Kind::Connection
         | Kind::ContentLength
         | Kind::Hop
@@ -99,8 +99,7 @@ fn passing<'a>(response: &'a Response<'a>) -> impl Iterator<Item = (&'a str, &'a
         | Kind::Upgrade
         | Kind::XRequestId => false,
         _ => !fields.is_nominated(field.name),
-    });
-    passing.map(|field| (field.name, field.value, field.kind))
+    })
 }
 
 /// The length to tell: of the body, or of the one that a `HEAD` or a 304 stands for (RFC 9110 §8.6).
@@ -113,16 +112,16 @@ fn shown_length(response: &Response<'_>, framing: Framing) -> Option<u64> {
 }
 
 /// Appends a status line.
-pub(crate) fn write_status(out: &mut BytesMut, is_http10: bool, status: u16, reason: &str) {
+pub(crate) fn write_status(out: &mut BytesMut, is_http10: bool, status: u16, reason: &[u8]) {
     let version = if is_http10 { "HTTP/1.0 " } else { "HTTP/1.1 " };
     let canonical =
         || StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
-    let reason = if reason.is_empty() { canonical() } else { reason };
+    let reason = if reason.is_empty() { canonical().as_bytes() } else { reason };
     out.reserve(version.len() + reason.len() + 6);
     out.put_slice(version.as_bytes());
     out.put_slice(itoa::Buffer::new().format(status).as_bytes());
     out.put_slice(b" ");
-    out.put_slice(reason.as_bytes());
+    out.put_slice(reason);
     out.put_slice(b"\r\n");
 }
 

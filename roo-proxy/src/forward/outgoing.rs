@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 use http::Version;
+use tokio::time::Instant;
 
 use super::peer::Peer;
 use crate::codec::{Claim, Framing, Kind, Request, items, write_field, write_number};
@@ -20,6 +21,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) upgrade: Option<&'a [u8]>,
     /// Our part of the trace, unless the client's word for it is passed on.
     pub(crate) trace: Option<&'a Trace>,
+    /// When the request came.
+    pub(crate) began: Instant,
 }
 
 /// What the fields that passed by say together.
@@ -75,7 +78,7 @@ impl Outgoing<'_> {
         for field in fields.iter() {
             match field.kind {
                 Kind::EndToEnd | Kind::Accept | Kind::Date if !fields.is_nominated(field.name) => {
-                    write_field(out, field.name, field.value);
+                    field.write(out);
                 }
                 Kind::Cookie if !passed.cookies => {
                     passed.cookies = true;
@@ -84,7 +87,7 @@ impl Outgoing<'_> {
                     }
                 }
                 Kind::Claim(claim) if self.peer.trusted && claim != Claim::XOriginHost => {
-                    write_field(out, field.name, field.value);
+                    field.write(out);
                 }
                 Kind::TraceParent if self.trace.is_none() && !fields.is_nominated(field.name) => {
                     write_field(out, field.name, field.value);
@@ -235,6 +238,7 @@ mod tests {
             ),
             upgrade: upgrade_wanted(&request),
             trace: None,
+            began: Instant::now(),
         };
         let route: Route = "http://192.0.2.1:81/base".parse().unwrap();
         let mut out = BytesMut::new();

@@ -33,12 +33,14 @@ use crate::worker::Worker;
 
 /// An upstream's response head, at the front of the connection's input, and what is left of the request.
 pub(crate) struct Answered {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Box<Connection>,
     pub(crate) upload: Upload,
     /// The length of the head.
     pub(crate) head: usize,
     /// Who answered, as events name it.
     pub(crate) destination: Arc<str>,
+    /// When the head was there.
+    pub(crate) answered: Instant,
 }
 
 /// A final response head, and what it says of the connection.
@@ -223,7 +225,8 @@ impl<'a> Sending<'a> {
         let deadline = share(Instant::now(), self.connect_by(), picked.left);
         let (upstream, address, peer) = (&instance.upstream, &instance.address, self.outgoing.peer);
         let began = self.note.is_some().then(Instant::now);
-        let connecting = connect::connect(self.worker, upstream, address, peer, deadline);
+        // Most requests find a connection: what making one needs is not theirs.
+        let connecting = apart(|| connect::connect(self.worker, upstream, address, peer, deadline));
         match attended(client, connecting).await {
             Ok(Ok(connection)) => {
                 if let (Some(note), Some(began)) = (&mut self.note, began) {
@@ -291,7 +294,7 @@ impl<'a> Sending<'a> {
     /// One request on one connection.
     async fn exchange<D: Downstream>(
         &mut self,
-        connection: Connection,
+        connection: Box<Connection>,
         picked: &Picked,
         client: &mut D,
         reused: bool,
@@ -304,13 +307,14 @@ impl<'a> Sending<'a> {
     /// Sends a head and the body that follows it, and waits for the response.
     async fn converse<D: Downstream>(
         &mut self,
-        connection: Connection,
+        connection: Box<Connection>,
         head: BytesMut,
         picked: &Picked,
         client: &mut D,
         reused: bool,
     ) -> Result<Answered, Missed> {
-        let began = Instant::now();
+        // Without a wait in between it is still the moment at which the request came.
+        let began = self.connect_by.map_or(self.outgoing.began, |_| Instant::now());
         connection.activity.await_response(self.response_timeout);
         let mut attempt = Attempt {
             buffers: &self.worker.buffers,
@@ -322,14 +326,15 @@ impl<'a> Sending<'a> {
         };
         match poll_fn(|context| attempt.poll(context, client)).await {
             Ok(head) => {
-                self.answered(picked, status(&attempt.connection.input), began);
+                let now = Instant::now();
+                self.answered(picked, status(&attempt.connection.input), began, now);
                 let Attempt { connection, mut upload, .. } = attempt;
                 connection.activity.enter(Phase::Exchange);
                 if upload.is_over() {
                     self.worker.buffers.give(upload.take_buffer());
                 }
                 let destination = picked.instance().upstream.url.clone();
-                Ok(Answered { connection, upload, head, destination })
+                Ok(Answered { connection, upload, head, destination, answered: now })
             }
             Err(lost) => Err(self.missed(lost, attempt, picked, reused)),
         }
@@ -368,8 +373,8 @@ impl<'a> Sending<'a> {
     }
 
     /// Accounts for an answer with this status.
-    fn answered(&self, picked: &Picked, status: Option<u16>, began: Instant) {
-        let (now, instance, upstreams) = (Instant::now(), picked.instance(), &self.entry.upstreams);
+    fn answered(&self, picked: &Picked, status: Option<u16>, began: Instant, now: Instant) {
+        let (instance, upstreams) = (picked.instance(), &self.entry.upstreams);
         let took = now.saturating_duration_since(began);
         self.entry.measures().upstream_duration.record(took.as_secs_f64());
         if upstreams.balance == Balance::Latency {
@@ -408,7 +413,7 @@ impl<'a> Sending<'a> {
 /// A request under way on a connection, until its response head is there.
 struct Attempt<'a> {
     buffers: &'a Buffers,
-    connection: Connection,
+    connection: Box<Connection>,
     upload: Upload,
     end: HeadEnd,
     interims: usize,

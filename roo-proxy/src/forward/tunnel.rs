@@ -14,7 +14,7 @@ const BUFFER_BYTES: usize = 8 * 1024;
 
 /// Copies until both directions have ended, one has failed, or nothing moved for the tunnel timeout. `input` is what
 /// the client has sent already.
-pub(crate) async fn tunnel<S>(client: &Client, stream: &mut S, input: &mut BytesMut, mut upstream: Connection)
+pub(crate) async fn tunnel<S>(client: &Client, stream: &mut S, input: &mut BytesMut, mut upstream: Box<Connection>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -29,7 +29,7 @@ where
 }
 
 /// As [`tunnel`], of a stream among others on the client's connection: what moves on those says nothing of this one.
-pub(crate) async fn tunnel_stream<S>(client: &Client, stream: &mut S, mut upstream: Connection)
+pub(crate) async fn tunnel_stream<S>(client: &Client, stream: &mut S, mut upstream: Box<Connection>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -13,6 +13,7 @@ use crate::access::End;
 use crate::activity::Phase;
 use crate::answer::{self, Form};
 use crate::codec::{self, Decoder, Framing, Kind, Request, Step, items, write_field, write_number};
+use crate::connection::apart;
 use crate::exchange::{Verdict, form, judge};
 use crate::failure::Failure;
 use crate::forward::{
@@ -27,26 +28,26 @@ impl<S> Connection<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// Answers the request whose head is the first `length` bytes of the input.
-    pub(super) async fn exchange(&mut self, length: usize) -> Fate {
-        let head = self.take_head(length);
-        let fate = match Request::parse(&head) {
-            Ok(request) => self.answer(&request).await,
-            Err(fault) => self.refuse(fault.into()).await,
+    /// Answers the request whose head is at the front of the input.
+    pub(super) async fn exchange(&mut self) -> Fate {
+        let head = std::mem::take(&mut self.input);
+        let fate = match Request::parse_front(&head) {
+            Ok((request, length)) => {
+                self.keep(&head[length..]);
+                self.answer(&request).await
+            }
+            Err(fault) => apart(|| self.refuse(fault.into())).await,
         };
         self.client.worker.buffers.give(head);
         fate
     }
 
-    /// The head alone; what was read behind it stays in the input.
-    fn take_head(&mut self, length: usize) -> BytesMut {
-        let mut head = std::mem::take(&mut self.input);
-        if head.len() > length {
+    /// What was read behind a head stays in the input.
+    fn keep(&mut self, rest: &[u8]) {
+        if !rest.is_empty() {
             self.input = self.client.worker.buffers.take();
-            self.input.extend_from_slice(&head[length..]);
-            head.truncate(length);
+            self.input.extend_from_slice(rest);
         }
-        head
     }
 
     /// Answers what is no request.
@@ -76,12 +77,14 @@ where
                     Err(Unanswered::Failed(failure)) => failure,
                 }
             }
-            Ok(Verdict::Answer(response)) => return self.own(&mut record, request, &response, &id, true).await,
+            Ok(Verdict::Answer(response)) => {
+                return apart(|| self.own(&mut record, request, &response, &id, true)).await;
+            }
             Err(failure) => failure,
         };
         record.failed(failure);
         let response = answer::failure(failure, form(request), &id);
-        self.own(&mut record, request, &response, &id, !failure.closes()).await
+        apart(|| self.own(&mut record, request, &response, &id, !failure.closes())).await
     }
 
     /// Gives an answer of our own. The connection goes on if it `may` and the request is wholly read.
@@ -159,7 +162,7 @@ where
         let (client, entry) = (self.client.clone(), record.entry().cloned());
         let Some(entry) = entry else { return Err(Failure::NoUpstream.into()) };
         let upgrade = upgrade_wanted(request);
-        let outgoing = client.outgoing(request, target, id, upgrade, record.trace.as_ref());
+        let outgoing = client.outgoing(request, target, id, upgrade, record.trace.as_ref(), record.began);
         let mut downlink = Downlink::new(self, request);
         let answered = {
             // Until the head is there, the upstream's timeouts are the client's as well.
@@ -179,7 +182,7 @@ where
         });
         match begun {
             Ok(Begun::Relay(relay, keeps)) => Ok(self.relay(record, request, relay, (body, out), keeps).await),
-            Ok(Begun::Tunnel(answered)) => Ok(self.change(record, answered, out).await),
+            Ok(Begun::Tunnel(answered)) => Ok(apart(|| self.change(record, answered, out)).await),
             Err(unanswered) => {
                 // The answer that follows goes on where this ended, on both sides.
                 (self.unread, self.unsaid) = (Some(body), out);
@@ -239,11 +242,14 @@ where
         // However it breaks off then, by a panic even: an orderly end would pass for that of the response.
         activity.resets.set(relay.ends_by_close());
         let mut downlink = Downlink::resume(self, request, body, out);
+        // A small response is passed on as soon as its head is there.
+        record.ended = Some(relay.began);
         let ended = poll_fn(|context| {
             let polled = relay.poll(context, &worker.buffers, &mut downlink);
             if polled.is_ready() {
                 return polled;
             }
+            record.ended = None;
             // A body that has stopped moving, on either side.
             if activity.poll_expired(context).is_ready() || relay.connection.activity.poll_expired(context).is_ready() {
                 return std::task::Poll::Ready(Err(Broken::Stuck));
@@ -300,7 +306,7 @@ struct How {
 
 /// Appends an answer of our own; for HEAD with the length of the body that it leaves out.
 fn write_answer(out: &mut BytesMut, response: &Response<Bytes>, id: &RequestId, how: &How, date: &str) {
-    write_status(out, how.is_http10, response.status().as_u16(), "");
+    write_status(out, how.is_http10, response.status().as_u16(), b"");
     for (name, value) in response.headers() {
         write_field(out, name.as_str(), value.as_bytes());
     }

@@ -15,8 +15,8 @@ use crate::failure::Failure;
 
 /// What comes next on a connection.
 pub(super) enum Next {
-    /// A head of this length, at the front of the input.
-    Head(usize),
+    /// The input begins with a whole head, or with what is none.
+    Head,
     /// Something that is no request.
     Refused(Failure),
     /// Nothing more.
@@ -64,9 +64,13 @@ where
                 self.input.advance(2);
                 *skipped = true;
             }
+            // Most heads come whole and alone: where one ends is seen when it is parsed.
+            if self.input.ends_with(b"\r\n\r\n") {
+                return Poll::Ready(Next::Head);
+            }
             if self.input[..] != b"\r"[..] {
                 match end.find(&self.input) {
-                    Ok(Some(length)) => return Poll::Ready(Next::Head(length)),
+                    Ok(Some(_)) => return Poll::Ready(Next::Head),
                     Ok(None) if self.input.len() > bytes_max => {
                         return Poll::Ready(Next::Refused(Failure::HeaderTooLarge));
                     }

@@ -49,7 +49,7 @@ where
     let fate = loop {
         let fate = match connection.next().await {
             // Most connections wait most of the time: what an exchange needs is not theirs then.
-            Next::Head(length) => apart(|| connection.exchange(length)).await,
+            Next::Head => apart(|| connection.exchange()).await,
             Next::Refused(failure) => apart(|| connection.refuse(failure)).await,
             Next::End => break Fate::Close,
         };

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::downlink::Downlink;
 use crate::access::End;
@@ -16,7 +17,7 @@ use crate::worker::Worker;
 
 /// What is still to be passed on, in both directions.
 pub(super) struct Relay {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     upload: Upload,
     /// The response's body on the wire.
     pub(super) body: Decoder,
@@ -27,6 +28,8 @@ pub(super) struct Relay {
     /// Whether the upstream would take another request.
     reusable: bool,
     ended: bool,
+    /// When the response's head was there.
+    pub(super) began: Instant,
 }
 
 /// Who kept the response from being passed on whole.
@@ -50,9 +53,9 @@ impl From<Broken> for End {
 
 impl Relay {
     pub(super) fn new(answered: Answered, framing: Framing, towards: Framing, reusable: bool) -> Relay {
-        let Answered { connection, upload, .. } = answered;
+        let Answered { connection, upload, answered: began, .. } = answered;
         let (body, encoder) = (Decoder::new(framing), Encoder::new(towards));
-        Relay { connection, upload, body, encoder, towards, reusable, ended: false }
+        Relay { connection, upload, body, encoder, towards, reusable, ended: false, began }
     }
 
     /// Whether only the end of the connection tells the client that the response is whole.

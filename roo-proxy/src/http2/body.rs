@@ -93,7 +93,7 @@ enum Kind {
 struct Upstream {
     worker: Rc<Worker>,
     /// Gone once it is given back.
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     body: Decoder,
     upload: Upload,
     request: RequestBody,

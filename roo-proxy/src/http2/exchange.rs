@@ -90,7 +90,7 @@ async fn walk<'a>(
     record.routed(entry.clone());
     let mut body = RequestBody::new(body, request.framing);
     let upgrade = websocket.as_ref().map(|_| WEBSOCKET.as_bytes());
-    let outgoing = client.outgoing(&request, &target, id, upgrade, record.trace.as_ref());
+    let outgoing = client.outgoing(&request, &target, id, upgrade, record.trace.as_ref(), record.began);
     // Until the head is there, the upstream's timeouts are the client's as well.
     let waiting = client.activity.wait();
     let answered = send(&client.worker, &outgoing, &entry, &mut body, record.note.as_deref_mut()).await;

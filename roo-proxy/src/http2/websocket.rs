@@ -41,7 +41,7 @@ impl Websocket {
     ///
     /// If it has not understood. A success of any other kind would open the tunnel as well.
     fn is_agreed(&self, head: &codec::Response<'_>) -> Result<bool, Failure> {
-        let mut proofs = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(ACCEPT));
+        let mut proofs = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(ACCEPT.as_bytes()));
         let is_proven = proofs.next().is_some_and(|proof| proof.value == accept(self.key.as_bytes()).as_bytes());
         match head.status {
             101 if is_proven && head.fields.lists(Kind::Upgrade, WEBSOCKET) => Ok(true),
@@ -83,6 +83,7 @@ impl Websocket {
 }
 
 /// What became of the wish.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub(super) enum Granted {
     Yes(Response<ResponseBody>),
     /// The upstream has answered like any other.

@@ -71,9 +71,10 @@ pub(crate) async fn connect(
     address: &Address,
     peer: &Peer,
     deadline: Instant,
-) -> Result<Connection, ConnectError> {
+) -> Result<Box<Connection>, ConnectError> {
     let (stream, activity) = open_within(worker, upstream, address, &peer.ends, deadline).await?;
-    Ok(Connection { stream, input: BytesMut::new(), activity, key: key(upstream, address, peer), in_flight: None })
+    let key = key(upstream, address, peer);
+    Ok(Box::new(Connection { stream, input: BytesMut::new(), activity, key, in_flight: None }))
 }
 
 /// As [`connect`], for HTTP/2.

@@ -63,6 +63,15 @@ impl Connection {
 
     /// Whether it can carry another request: open, and the upstream has said nothing unasked.
     pub(crate) fn is_quiet(&mut self) -> bool {
+        match &self.stream {
+            UpstreamStream::Plain(stream) => stream.is_quiet() && self.input.is_empty(),
+            _ => self.rests(),
+        }
+    }
+
+    /// As [`Connection::is_quiet`]. The task that used it last is forgotten.
+    pub(crate) fn rests(&mut self) -> bool {
+        self.activity.forget_task();
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
         let mut context = Context::from_waker(Waker::noop());

@@ -4,8 +4,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::address::Address;
 use super::connection::Connection;
 use crate::activity::Phase;
@@ -24,16 +22,12 @@ pub(crate) struct Key {
 }
 
 /// The pool. Never shared between threads, hence without a lock.
+#[expect(clippy::vec_box, reason = "connections are handed on often: only where they are is moved")]
 pub(crate) struct Pool {
-    idle: RefCell<Map<Key, Vec<Idle>>>,
+    idle: RefCell<Map<Key, Vec<Box<Connection>>>>,
     /// Those that are one client's alone, by its id.
-    of_clients: RefCell<Map<u64, Vec<Idle>>>,
+    of_clients: RefCell<Map<u64, Vec<Box<Connection>>>>,
     per_key_max: usize,
-}
-
-struct Idle {
-    connection: Connection,
-    since: Instant,
 }
 
 impl Pool {
@@ -42,13 +36,13 @@ impl Pool {
     }
 
     /// The connection used last, if one is still good.
-    pub(crate) fn take(&self, key: &Key) -> Option<Connection> {
+    pub(crate) fn take(&self, key: &Key) -> Option<Box<Connection>> {
         if key.client > 0 {
             return self.take_own(key);
         }
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(key)?;
-        while let Some(Idle { mut connection, .. }) = list.pop() {
+        while let Some(mut connection) = list.pop() {
             if connection.is_quiet() {
                 return Some(connection);
             }
@@ -56,11 +50,11 @@ impl Pool {
         None
     }
 
-    fn take_own(&self, key: &Key) -> Option<Connection> {
+    fn take_own(&self, key: &Key) -> Option<Box<Connection>> {
         let mut of_clients = self.of_clients.borrow_mut();
         let list = of_clients.get_mut(&key.client)?;
-        while let Some(index) = list.iter().rposition(|idle| idle.connection.key == *key) {
-            let mut connection = list.remove(index).connection;
+        while let Some(index) = list.iter().rposition(|connection| connection.key == *key) {
+            let mut connection = list.remove(index);
             if connection.is_quiet() {
                 return Some(connection);
             }
@@ -77,21 +71,24 @@ impl Pool {
     }
 
     /// Keeps a connection whose exchange is complete in both directions.
-    pub(crate) fn put(&self, mut connection: Connection) {
+    pub(crate) fn put(&self, mut connection: Box<Connection>) {
         connection.in_flight = None;
         connection.activity.enter(Phase::Untimed);
         if connection.key.client > 0 {
             let mut of_clients = self.of_clients.borrow_mut();
             let list = of_clients.entry(connection.key.client).or_default();
             if list.len() < self.per_key_max {
-                list.push(Idle { connection, since: Instant::now() });
+                list.push(connection);
             }
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let list = idle.entry(connection.key.clone()).or_default();
-        if list.len() < self.per_key_max {
-            list.push(Idle { connection, since: Instant::now() });
+        match idle.get_mut(&connection.key) {
+            Some(list) if list.len() < self.per_key_max => list.push(connection),
+            Some(_) => {}
+            None => {
+                idle.insert(connection.key.clone(), vec![connection]);
+            }
         }
     }
 
@@ -100,19 +97,17 @@ impl Pool {
         let mut counts = HashMap::new();
         let (idle, of_clients) = (self.idle.borrow(), self.of_clients.borrow());
         for idle in idle.values().chain(of_clients.values()).flatten() {
-            *counts.entry(idle.connection.key.address.clone()).or_default() += 1;
+            *counts.entry(idle.key.address.clone()).or_default() += 1;
         }
         counts
     }
 
     /// Closes what was unused for `age` or was closed from the other side.
     pub(crate) fn sweep(&self, age: Duration) {
-        let now = Instant::now();
-        let keep = |list: &mut Vec<Idle>| {
-            list.retain_mut(|idle| {
+        let keep = |list: &mut Vec<Box<Connection>>| {
+            list.retain_mut(|connection| {
                 // Not on the way of every request: whoever used it last is soon back as a rule.
-                idle.connection.activity.forget_task();
-                now.duration_since(idle.since) < age && idle.connection.is_quiet()
+                connection.activity.quiet_for() < age && connection.rests()
             });
             !list.is_empty()
         };
@@ -161,7 +156,7 @@ mod tests {
         assert!(Arc::strong_count(&task) > 1);
 
         let (pool, key) = (Pool::new(1), Key { address: Address::Ip(address), profile: 0, apart: 0, client: 0 });
-        pool.put(Connection { stream, input: BytesMut::new(), activity, key: key.clone(), in_flight: None });
+        pool.put(Box::new(Connection { stream, input: BytesMut::new(), activity, key: key.clone(), in_flight: None }));
         pool.sweep(Duration::from_secs(60));
         assert_eq!(Arc::strong_count(&task), 1);
         assert!(pool.take(&key).is_some());

@@ -17,7 +17,7 @@ fn cut(text: &[u8], max: usize) -> &[u8] {
 
 /// The value of the first field of this name, as far as a line has it.
 fn field<'a>(request: &Request<'a>, name: &str) -> Option<&'a [u8]> {
-    let field = request.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
+    let field = request.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))?;
     Some(cut(field.value, FIELD_BYTES_MAX))
 }
 

@@ -84,7 +84,8 @@ impl Sending<'_> {
             Err(malformed) => return Err(Missed::Over(malformed.into())),
         };
         let stream = UpstreamStream::Http2(Box::new(exchange));
-        let connection = Connection { stream, input: BytesMut::new(), activity, key: key.clone(), in_flight: None };
+        let connection =
+            Box::new(Connection { stream, input: BytesMut::new(), activity, key: key.clone(), in_flight: None });
         self.converse(connection, head, picked, client, reused).await
     }
 

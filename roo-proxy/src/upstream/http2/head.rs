@@ -34,7 +34,7 @@ pub(super) fn request(
 pub(super) fn websocket_key<'a>(head: &Request<'a>) -> Option<&'a [u8]> {
     let asks = head.fields.names_upgrade() && head.fields.lists(Kind::Upgrade, websocket::WEBSOCKET);
     let mut fields = head.fields.iter().filter(|_| asks);
-    fields.find(|field| field.name.eq_ignore_ascii_case(websocket::KEY)).map(|field| field.value)
+    fields.find(|field| field.name.eq_ignore_ascii_case(websocket::KEY.as_bytes())).map(|field| field.value)
 }
 
 fn uri(head: &Request<'_>, scheme: Scheme) -> Result<Uri, Malformed> {
@@ -53,10 +53,10 @@ fn fields(head: &Request<'_>, is_websocket: bool) -> Result<HeaderMap, Malformed
             Kind::Host | Kind::Connection | Kind::TransferEncoding | Kind::Upgrade | Kind::Hop => false,
             Kind::Te => field.value.eq_ignore_ascii_case(b"trailers"),
             // The handshake is the stream's own (RFC 8441 §5.1).
-            _ => !is_websocket || !field.name.eq_ignore_ascii_case(websocket::KEY),
+            _ => !is_websocket || !field.name.eq_ignore_ascii_case(websocket::KEY.as_bytes()),
         };
         if passes {
-            let name = HeaderName::from_bytes(field.name.as_bytes());
+            let name = HeaderName::from_bytes(field.name);
             let name = name.map_err(|_| Malformed("a field name is not valid"))?;
             let value = HeaderValue::from_bytes(field.value);
             fields.append(name, value.map_err(|_| Malformed("a field value is not valid"))?);

@@ -56,7 +56,7 @@ struct State {
 
 impl Link {
     /// Speaks HTTP/2 from now on, and waits until the upstream does: what it allows is known then, and that it is one.
-    /// Must be called within a `LocalSet`.
+    /// Must be called on a `LocalRuntime`.
     ///
     /// # Errors
     ///
