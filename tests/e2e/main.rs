@@ -29,4 +29,5 @@ mod secrets;
 mod services;
 mod stall;
 mod txn;
+mod upgrade;
 mod watch;

@@ -32,6 +32,7 @@ mod swarm;
 mod tls;
 mod tokens;
 mod txn;
+mod upgrade;
 mod watch;
 
 use std::net::SocketAddr;
@@ -42,7 +43,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{delete, get, post};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use access::Policy;
@@ -51,7 +52,7 @@ use error::ApiError;
 pub(crate) use rights::{Rights, Scope};
 pub(crate) use tls::ApiTls;
 
-use crate::app::{CatalogBook, CertificateBook, Registrar, Rotation, RouteBook, SwarmBook, Vault};
+use crate::app::{CatalogBook, CertificateBook, Registrar, Rotation, RouteBook, SwarmBook, UpgradeRequest, Vault};
 
 /// What the handlers work on. Everything in it is cheap to clone or shared.
 pub(crate) struct Api {
@@ -74,6 +75,8 @@ pub(crate) struct Api {
     pub(crate) listeners: Vec<(&'static str, SocketAddr)>,
     /// Cancelled when the node begins to stop: it is not ready from then on.
     pub(crate) stopping: CancellationToken,
+    /// Asks for another process to take over.
+    pub(crate) upgrades: mpsc::Sender<UpgradeRequest>,
 }
 
 /// How many watches of the store a node serves at a time. Each is a connection with its buffers; what it is sent is shared.
@@ -128,6 +131,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/roo/v1/nodes/transfer", post(nodes::transfer_to_any))
         .route("/roo/v1/remove", post(nodes::remove_named))
         .route("/roo/v1/rescue", post(rescue::rescue))
+        .route("/roo/v1/upgrade", post(upgrade::upgrade))
         .route("/roo/v1/backup", get(backup::take))
         .route("/roo/v1/restore", post(backup::restore))
         .route("/debug/pprof", get(debug::index))

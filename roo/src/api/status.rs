@@ -35,6 +35,7 @@ pub(super) async fn show(State(api): Shared) -> Json<Value> {
     let swarm = api.swarm.as_ref().map(crate::app::SwarmBook::summary);
     Json(json!({
         "node": status.node_id,
+        "process": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
         "state": state,
         "waiting_for": waiting_for,

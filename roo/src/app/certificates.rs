@@ -22,6 +22,12 @@ pub(crate) struct CertificateBook {
 }
 
 impl CertificateBook {
+    /// Whether the store's certificates were read at least once.
+    pub(crate) fn is_loaded(&self) -> bool {
+        // Nobody has looked at this receiver. An error means that the store has stopped.
+        self.have.has_changed().unwrap_or(true)
+    }
+
     /// How many certificates there are.
     pub(crate) fn len(&self) -> usize {
         self.have.borrow().size()

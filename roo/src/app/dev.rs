@@ -8,7 +8,7 @@ use bytes::Bytes;
 use roo_kv::PutOptions;
 
 use super::demo::Demo;
-use super::node::Node;
+use super::node::{Before, Node};
 use super::signals::Stop;
 use crate::cli::Failure;
 use crate::config::{Config, Mode};
@@ -23,7 +23,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let demo = Demo::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let demo_address = demo.address;
     tokio::spawn(demo.serve());
-    let node = Node::start(config, Mode::Dev).await?;
+    let node = Node::start(config, Mode::Dev, Before::default()).await?;
     let prepared = tokio::time::timeout(READY_TIMEOUT, prepare(&node, demo_address)).await;
     let root = prepared.unwrap_or_else(|_| Err(Failure::Failed("the node did not get ready in time".to_owned())))?;
     greet(&node, root.as_deref(), demo_address);

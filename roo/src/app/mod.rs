@@ -1,10 +1,12 @@
 //! The daemon: wires the store, the proxy, the issuer, the Swarm watcher and the API together.
 
+mod activation;
 mod answers;
 mod catalog;
 mod certificates;
 mod demo;
 mod dev;
+mod handover;
 mod lock;
 mod logging;
 mod near;
@@ -13,6 +15,7 @@ mod registrar;
 mod rotation;
 mod routes;
 mod signals;
+mod supervisor;
 mod swarm;
 pub(crate) mod tokens;
 mod vault;
@@ -33,16 +36,23 @@ pub(crate) use vault::Vault;
 
 use crate::cli::Failure;
 use crate::config::{Config, Mode, Process, listen_address};
-use node::{Next, Node};
+use handover::Taker;
+pub(crate) use node::upgrade::Request as UpgradeRequest;
+use node::{Before, Next, Node};
 
 /// `roo run`: runs a node until a signal, or until it can't go on.
 pub(crate) fn run(flags: &BTreeMap<String, String>) -> Result<(), Failure> {
     let config = resolve(Mode::Run, flags)?;
     logging::start("info");
+    let taker = Taker::begin()?;
     runtime()?
         .block_on(async {
             let stop = signals::Stop::listen()?;
-            let node = Node::start(config, Mode::Run).await?;
+            let before = match taker.map(Taker::split).transpose()? {
+                Some((handed, waiting)) => Before { handed, waiting: Some(waiting) },
+                None => Before { handed: activation::handed()?, waiting: None },
+            };
+            let node = Node::start(config, Mode::Run, before).await?;
             node.announce();
             node.run_until(stop).await
         })
@@ -53,10 +63,14 @@ pub(crate) fn run(flags: &BTreeMap<String, String>) -> Result<(), Failure> {
 /// fails.
 fn restart() -> Failure {
     use std::os::unix::process::CommandExt;
+    if activation::is_activated() {
+        // The sockets are gone with this process; whoever holds them gives them to the next.
+        return Failure::Failed("the node must be started again".to_owned());
+    }
     let mut arguments = std::env::args_os();
     // Not the path of the running file, which may have been replaced by a new version.
     let program = arguments.next().unwrap_or_else(|| "roo".into());
-    let error = std::process::Command::new(program).args(arguments).exec();
+    let error = std::process::Command::new(program).args(arguments).env_remove(handover::VARIABLE).exec();
     Failure::Failed(format!("the node can't start itself again: {error}; start it"))
 }
 

@@ -1,26 +1,37 @@
 //! One running node: everything started in order, watched, and stopped in order.
 
+mod bound;
+pub(super) mod upgrade;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use roo_acme::{Authority, Issuer, Names};
 use roo_kv::{Peers, Secret, Store};
-use roo_proxy::{AccessLog, Control, Events, Listeners, Proxy};
+use roo_proxy::{AccessLog, Control, Events, Proxy};
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::signals::{self, Stop};
-use super::{CertificateBook, Registrar, Rotation, TokenBook, Vault, answers, catalog, certificates, routes, swarm};
+use super::handover::{Handed, Named, Waiting};
+use super::signals::{self, Stop, Upgrade};
+use super::supervisor;
+use super::{
+    CatalogBook, CertificateBook, Registrar, Rotation, RouteBook, TokenBook, Vault, answers, catalog, certificates,
+    routes, swarm,
+};
 use crate::api::{self, Api, ApiTls, AuditLog, Policy};
 use crate::cli::Failure;
 use crate::config::{Config, Mode};
 use crate::keys;
+use bound::Bound;
 
 /// How long open requests may take to finish once the node is asked to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
@@ -28,6 +39,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the store may take to hand leadership over and flush. All together stays below the stack file's 35 s.
 const STORE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a process that takes over may load routes and certificates.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(50);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Upper bounds of the histograms, in seconds.
 const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// How often samples are moved into the buckets; they are kept in memory until then.
@@ -58,6 +72,9 @@ pub(super) struct Node {
     stopping: CancellationToken,
     shutdown: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    /// The sockets of API and Raft once more.
+    copies: Vec<Named>,
+    upgrades: mpsc::Receiver<upgrade::Request>,
 }
 
 impl Node {
@@ -65,7 +82,8 @@ impl Node {
     ///
     /// # Errors
     /// Says which port, flag or file is in the way.
-    pub(super) async fn start(config: Config, mode: Mode) -> Result<Self, Failure> {
+    pub(super) async fn start(config: Config, mode: Mode, before: Before) -> Result<Self, Failure> {
+        let Before { handed, mut waiting } = before;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -74,13 +92,16 @@ impl Node {
         if config.debug {
             crate::profile::start_heap().await;
         }
-        let bound = Bound::bind(&config).await?;
+        let bound = Bound::bind(&config, handed)?;
         let secret = secret(&config)?;
         let enforced = config.secret.is_some() || config.token.is_some();
         let former = former_secret(&config)?.map(|secret| secret.sealer());
         let has_former = former.is_some();
         let listeners = bound.addresses();
         let https = bound.proxy.https();
+        if let Some(waiting) = &mut waiting {
+            waiting.store().await?;
+        }
         let store = Store::start(roo_kv::Config {
             data_dir: config.data_dir.clone(),
             listener: bound.raft,
@@ -116,6 +137,7 @@ impl Node {
             resolver: config.resolver,
             https_port: config.published_https,
             trusted_proxies: config.trusted_proxies,
+            opens_later: waiting.is_some(),
             opens_ports: config.route_ports,
             proxy_protocol_from: config.proxy_protocol_from,
             other_listeners: vec![bound.api_address, bound.raft_address],
@@ -139,6 +161,8 @@ impl Node {
         let tls = config.api_tls.then(|| ApiTls::new(store.clone(), bound.api_address)).transpose();
         let tls = tls.map_err(|error| Failure::Failed(format!("can't make a certificate for the API: {error}")))?;
         let nudges = nudges(events);
+        let (upgrade_sender, upgrades) = upgrade::channel();
+        let loading = (routes.clone(), catalog.clone(), certificates.clone());
         let issuer = Issuer::new(vault.clone(), config.authority, wanted, certificates.inventory(), nudges);
         let mut tasks = vec![
             tokio::spawn(issuer.run(shutdown.clone())),
@@ -161,6 +185,7 @@ impl Node {
                     watchers: Arc::new(Semaphore::new(api::WATCHERS_MAX)),
                     listeners: listeners.clone(),
                     stopping: stopping.clone(),
+                    upgrades: upgrade_sender,
                 },
                 tls.clone(),
                 shutdown.clone(),
@@ -168,6 +193,12 @@ impl Node {
         ];
         tasks.push(tokio::spawn(reopen_when_asked(reopen, control, shutdown.clone())));
         tasks.extend(tls.map(|tls| tokio::spawn(tls.keep(shutdown.clone()))));
+        if let Some(waiting) = waiting {
+            // Not a connection before it can be served as the process before did.
+            loaded(loading).await?;
+            proxy.open();
+            waiting.ready().await?;
+        }
         let data_dir = config.data_dir;
         Ok(Self {
             mode,
@@ -182,14 +213,17 @@ impl Node {
             stopping,
             shutdown,
             tasks,
+            copies: bound.copies,
+            upgrades,
         })
     }
 
-    /// Prints what listens where.
+    /// Prints what listens where, and tells a supervisor that waits for it.
     pub(super) fn announce(&self) {
         for (name, address) in &self.listeners {
             tracing::info!(listener = name, %address, "listening");
         }
+        supervisor::tell(NotifyState::Ready);
     }
 
     pub(super) fn listeners(&self) -> &[(&'static str, SocketAddr)] {
@@ -229,13 +263,32 @@ impl Node {
     }
 
     /// Runs until asked to stop, or until it can't go on; drains in either case.
-    pub(super) async fn run_until(self, mut stop: Stop) -> Result<Next, Failure> {
-        let failed = self.store.failed();
+    pub(super) async fn run_until(mut self, mut stop: Stop) -> Result<Next, Failure> {
         let store = self.store.clone();
-        let outcome = tokio::select! {
-            () = stop.asked() => Ok(()),
-            reason = failed => Err(format!("the store can't go on: {reason}")),
-            () = self.proxy.failed() => Err("a thread of the proxy has died".to_owned()),
+        let mut failed = pin!(store.failed());
+        let mut by_signal = Upgrade::listen()?;
+        let outcome = loop {
+            let asked_by = tokio::select! {
+                () = stop.asked() => break Ok(()),
+                reason = &mut failed => break Err(format!("the store can't go on: {reason}")),
+                () = self.proxy.failed() => break Err("a thread of the proxy has died".to_owned()),
+                () = by_signal.asked() => None,
+                Some(request) = self.upgrades.recv() => Some(request),
+            };
+            let begun = tokio::select! {
+                begun = self.begin_upgrade() => begun,
+                () = stop.asked() => break Ok(()),
+            };
+            let answer = begun.as_ref().map(|giver| giver.version.clone()).map_err(Clone::clone);
+            // Who asked may be gone.
+            let _ = asked_by.map(|request| request.send(answer));
+            match begun {
+                Ok(giver) => {
+                    let drain = self.drain_timeout();
+                    return self.hand_over(giver, stop, drain).await;
+                }
+                Err(reason) => tracing::error!(reason, "no upgrade; this process goes on"),
+            }
         };
         if outcome.is_err() && store.wants_restart() {
             tracing::warn!("the node ends and starts again");
@@ -253,8 +306,13 @@ impl Node {
         }
     }
 
+    fn drain_timeout(&self) -> Duration {
+        if self.mode == Mode::Dev { STOP_TIMEOUT } else { DRAIN_TIMEOUT }
+    }
+
     async fn stop(self) {
-        let drain = if self.mode == Mode::Dev { STOP_TIMEOUT } else { DRAIN_TIMEOUT };
+        let drain = self.drain_timeout();
+        drop(self.copies);
         tracing::info!("stopping: open requests get {} s", drain.as_secs());
         self.stopping.cancel();
         self.proxy.shutdown(drain).await;
@@ -282,6 +340,24 @@ async fn reopen_when_asked(mut asked: Signal, control: Control, shutdown: Cancel
             tracing::warn!("SIGUSR1 opens the access log anew, and this node keeps none; set --access-log");
         }
     }
+}
+
+/// What a node begins with: sockets from somebody else, and the line to a process before this one.
+#[derive(Default)]
+pub(super) struct Before {
+    pub(super) handed: Handed,
+    pub(super) waiting: Option<Waiting>,
+}
+
+/// Waits until the proxy has all that requests need.
+async fn loaded((routes, catalog, certificates): (RouteBook, CatalogBook, CertificateBook)) -> Result<(), Failure> {
+    let loading = async {
+        while !(routes.is_loaded() && catalog.is_loaded() && certificates.is_loaded()) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    let late = |_| Failure::Failed(format!("the store had not told the routes within {} s", LOAD_TIMEOUT.as_secs()));
+    tokio::time::timeout(LOAD_TIMEOUT, loading).await.map_err(late)
 }
 
 /// Installs the recorder for the whole process and empties its buffers from time to time.
@@ -345,41 +421,6 @@ fn seal_anew(store: &Store, vault: Arc<Vault>) {
             tokio::time::sleep(STOP_TIMEOUT).await;
         }
     });
-}
-
-/// The ports of a node, bound.
-struct Bound {
-    proxy: Listeners,
-    api: TcpListener,
-    api_address: SocketAddr,
-    raft: std::net::TcpListener,
-    raft_address: SocketAddr,
-}
-
-impl Bound {
-    async fn bind(config: &Config) -> Result<Self, Failure> {
-        let proxy = Listeners::bind_all(&config.http, &config.https, config.workers)
-            .map_err(|error| taken(error.address, error.scheme.as_str(), &error.source))?;
-        let api = TcpListener::bind(config.api).await.map_err(|error| taken(config.api, "api", &error))?;
-        let raft = std::net::TcpListener::bind(config.raft).map_err(|error| taken(config.raft, "raft", &error))?;
-        let address = |result: std::io::Result<SocketAddr>| result.map_err(|e| Failure::Failed(e.to_string()));
-        let (api_address, raft_address) = (address(api.local_addr())?, address(raft.local_addr())?);
-        Ok(Self { proxy, api, api_address, raft, raft_address })
-    }
-
-    fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
-        let own = [("api", self.api_address), ("raft", self.raft_address)];
-        self.proxy.addresses().map(|(scheme, address)| (scheme.as_str(), address)).chain(own).collect()
-    }
-}
-
-fn taken(address: SocketAddr, flag: &str, error: &std::io::Error) -> Failure {
-    let what = match error.kind() {
-        std::io::ErrorKind::AddrInUse => format!("port {} is taken ({address})", address.port()),
-        std::io::ErrorKind::PermissionDenied => format!("port {} may not be used by this user", address.port()),
-        _ => format!("can't listen on {address}: {error}"),
-    };
-    Failure::Failed(format!("{what}; choose another with --{flag} or ROO_{}", flag.to_uppercase()))
 }
 
 /// Passes names that handshakes wait for on to the issuer; drops them when it is busy, for it knows them anyway.

@@ -1,4 +1,5 @@
 //! SIGTERM and SIGINT: the first asks to stop, the second ends the process at once. SIGUSR1: open the access log anew.
+//! SIGUSR2: have another process take over.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -32,5 +33,20 @@ impl Stop {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+/// The signal that asks for another process to take over.
+pub(crate) struct Upgrade(Signal);
+
+impl Upgrade {
+    /// Takes the signal over from now on.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        listen(SignalKind::user_defined2()).map(Self)
+    }
+
+    /// Completes when a signal comes. Nothing is lost if the future is dropped.
+    pub(crate) async fn asked(&mut self) {
+        self.0.recv().await;
     }
 }

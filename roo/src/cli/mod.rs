@@ -21,6 +21,7 @@ mod status;
 mod tls;
 mod token;
 mod txn;
+mod upgrade;
 mod watch;
 
 use std::process::ExitCode;
@@ -74,6 +75,8 @@ enum Command {
     Node(node::Noun),
     /// Go on with this node alone when the majority of the nodes is lost for good
     Rescue(rescue::Args),
+    /// Replace the node's process by one of the program as it is now, with nobody refused
+    Upgrade(ClientArgs),
     /// Write the whole store to a file, while it is in use
     Backup(backup::Backup),
     /// Put a backup into a cluster that holds nothing yet
@@ -153,6 +156,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Cert(noun) => client::block_on(cert::run(&noun)),
         Command::Node(noun) => client::block_on(node::run(&noun)),
         Command::Secret(noun) => client::block_on(secret::run(&noun)),
+        Command::Upgrade(args) => client::block_on(upgrade::run(&args)),
         Command::Rescue(args) => client::block_on(rescue::run(&args)),
         Command::Backup(args) => client::block_on(backup::backup(&args)),
         Command::Restore(args) => client::block_on(backup::restore(&args)),

@@ -27,8 +27,16 @@ const RAFT_PORT: u16 = 6300;
 /// No list or name has more nodes than that.
 const EXPECT_MAX: usize = 1024;
 /// Names that start with `ROO_` and belong to client verbs or the stack file, not to the daemon.
-const OTHER_NAMES: &[&str] =
-    &["ROO_LOG", "ROO_ADDR", "ROO_CA_FILE", "ROO_IMAGE", "ROO_PUBLISH_HTTP", PUBLISHED_HTTPS, "ROO_BIN"];
+const OTHER_NAMES: &[&str] = &[
+    "ROO_LOG",
+    "ROO_ADDR",
+    "ROO_CA_FILE",
+    "ROO_IMAGE",
+    "ROO_PUBLISH_HTTP",
+    PUBLISHED_HTTPS,
+    "ROO_BIN",
+    "ROO_HANDOVER",
+];
 
 /// Set by the stack file: the port of the node behind which https listens.
 const PUBLISHED_HTTPS: &str = "ROO_PUBLISH_HTTPS";
