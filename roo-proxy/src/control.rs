@@ -17,6 +17,7 @@ use crate::ports::Ports;
 use crate::replies::Replies;
 use crate::service::ServiceTable;
 use crate::table::{NamedPorts, RouteTable};
+use crate::upstream::identity::ClientCertificates;
 use crate::upstream::names::Names;
 use crate::view::{self, ConnectionView, Inquiry, UpstreamView};
 
@@ -50,6 +51,12 @@ impl Control {
     pub fn set_certificates(&self, certificates: Certificates) {
         self.0.certificates.store(Arc::new(certificates));
         self.0.certificates_changed.send_modify(|generation| *generation += 1);
+    }
+
+    /// Swaps the client certificates that routes may name. Connections made with one that is gone or was replaced serve
+    /// what is under way on them and nothing new.
+    pub fn set_client_certificates(&self, certificates: ClientCertificates) {
+        self.0.client_certificates.store(Arc::new(certificates));
     }
 
     /// Swaps the fixed answers of the plain listener.
@@ -121,6 +128,7 @@ pub(crate) struct Shared {
     pub(crate) services: ArcSwap<ServiceTable>,
     pub(crate) certificates: Arc<ArcSwap<Certificates>>,
     pub(crate) certificates_changed: watch::Sender<u64>,
+    pub(crate) client_certificates: ArcSwap<ClientCertificates>,
     pub(crate) replies: ArcSwap<Replies>,
     pub(crate) events: EventSender,
     /// Set before the first worker starts.
@@ -170,6 +178,7 @@ impl Shared {
             services: ArcSwap::default(),
             certificates: Arc::default(),
             certificates_changed: watch::Sender::new(0),
+            client_certificates: ArcSwap::default(),
             replies: ArcSwap::default(),
             events,
             names: OnceLock::new(),

@@ -94,4 +94,5 @@ pub use service::{Endpoint, ServiceTable};
 pub use table::RouteTable;
 pub use trace::TraceContext;
 pub use upstream::balance::Balance;
+pub use upstream::identity::ClientCertificates;
 pub use view::{ConnectionView, UpstreamView};

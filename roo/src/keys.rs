@@ -5,6 +5,7 @@
 //! | `com.roo.host:<host>[:<port>]:<scheme>` | a destination URL or a route document | people, the Swarm watcher |
 //! | `com.roo.service:<service>:<instance>` | an instance of a service | the registrar |
 //! | `com.roo.cache:<name>` | certificate and key, sealed | the issuer |
+//! | `com.roo.client-certificate:<name>` | what upstreams are shown, with its key, sealed | `roo cert client` |
 //! | `com.roo.acme.account:<directory>` | the ACME account, sealed | the issuer |
 //! | `com.roo.acme.order:<name>` | the order in flight, sealed | the issuer |
 //! | `com.roo.acme.attempts:<name>` | failures and the next try, sealed | the issuer |
@@ -25,6 +26,8 @@ pub(crate) const ROUTE_PREFIX: &str = "com.roo.host:";
 pub(crate) const INSTANCE_PREFIX: &str = "com.roo.service:";
 /// Certificates: `com.roo.cache:<name>`.
 pub(crate) const CERTIFICATE_PREFIX: &str = "com.roo.cache:";
+/// Certificates that upstreams are shown: `com.roo.client-certificate:<name>`.
+pub(crate) const CLIENT_CERTIFICATE_PREFIX: &str = "com.roo.client-certificate:";
 /// Answers to http-01 challenges: `com.roo.acme.answer:<token>`.
 pub(crate) const ANSWER_PREFIX: &str = "com.roo.acme.answer:";
 /// Tokens of the API: `com.roo.token:<name>`.
@@ -36,6 +39,7 @@ pub(crate) const SECRET_NODE_PREFIX: &str = "com.roo.secret.node:";
 /// What is sealed with the cluster's secret begins with one of these.
 pub(crate) const SEALED_PREFIXES: &[&str] = &[
     CERTIFICATE_PREFIX,
+    CLIENT_CERTIFICATE_PREFIX,
     TOKEN_PREFIX,
     "com.roo.acme.account:",
     "com.roo.acme.order:",
@@ -43,7 +47,7 @@ pub(crate) const SEALED_PREFIXES: &[&str] = &[
     "com.roo.ca",
 ];
 /// Of what belongs to Roo, what people write: a cluster that has none of it, and nothing else, counts as empty.
-pub(crate) const WRITTEN_BY_PEOPLE: &[&str] = &[ROUTE_PREFIX];
+pub(crate) const WRITTEN_BY_PEOPLE: &[&str] = &[ROUTE_PREFIX, CLIENT_CERTIFICATE_PREFIX];
 /// Everything that belongs to Roo.
 pub(crate) const ROO_PREFIX: &str = "com.roo.";
 
@@ -93,6 +97,11 @@ pub(crate) fn instance(service: &ServiceName, id: &InstanceId) -> Key {
 /// The key of the certificate for `name`.
 pub(crate) fn certificate(name: &str) -> Key {
     known(format!("{CERTIFICATE_PREFIX}{name}"))
+}
+
+/// The key of the client certificate called `name`.
+pub(crate) fn client_certificate(name: &str) -> Key {
+    known(format!("{CLIENT_CERTIFICATE_PREFIX}{name}"))
 }
 
 /// The key of the ACME account at `directory`.

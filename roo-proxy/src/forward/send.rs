@@ -205,7 +205,7 @@ impl<'a> Sending<'a> {
         if let Some(note) = &mut self.note {
             note.tries(&instance.upstream.url, &instance.address);
         }
-        let key = connect::key(&instance.upstream, &instance.address, self.outgoing.peer);
+        let key = connect::key(self.worker, &instance.upstream, &instance.address, self.outgoing.peer);
         if instance.upstream.is_http2 {
             // Boxed: it is larger, and rarer.
             return apart(|| self.attempt_http2(key, picked, client)).await;

@@ -75,6 +75,9 @@ pub struct UpstreamTls {
     /// The name to send as SNI and to verify; the destination's host otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
+    /// The name of the certificate to show if the destination asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<String>,
 }
 
 impl Route {

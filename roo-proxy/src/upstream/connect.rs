@@ -58,8 +58,8 @@ impl ConnectError {
 }
 
 /// What is pooled together for this upstream at this address.
-pub(crate) fn key(upstream: &Upstream, address: &Address, peer: &Peer) -> Key {
-    let profile = upstream.tls.as_ref().map_or(0, |profile| profile.id);
+pub(crate) fn key(worker: &Worker, upstream: &Upstream, address: &Address, peer: &Peer) -> Key {
+    let profile = upstream.tls.as_ref().map_or(0, |profile| profile.id(&worker.shared.client_certificates));
     let client = if upstream.send_proxy.is_some() { peer.id } else { 0 };
     Key { address: address.clone(), profile, apart: upstream.apart, client }
 }
@@ -73,7 +73,7 @@ pub(crate) async fn connect(
     deadline: Instant,
 ) -> Result<Box<Connection>, ConnectError> {
     let (stream, activity) = open_within(worker, upstream, address, &peer.ends, deadline).await?;
-    let key = key(upstream, address, peer);
+    let key = key(worker, upstream, address, peer);
     Ok(Box::new(Connection { stream, input: BytesMut::new(), activity, key, in_flight: None }))
 }
 
@@ -129,7 +129,7 @@ async fn open(
             announce(&mut stream, upstream, ends).await?;
             match &upstream.tls {
                 None => UpstreamStream::Plain(stream),
-                Some(profile) => UpstreamStream::Tls(Box::new(handshake(profile, stream).await?)),
+                Some(profile) => UpstreamStream::Tls(Box::new(handshake(worker, profile, stream).await?)),
             }
         }
         Address::Unix(path) => {
@@ -159,10 +159,14 @@ fn tune(socket: &TcpStream) -> io::Result<()> {
 
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
-async fn handshake(profile: &Profile, stream: Stream) -> Result<tokio_rustls::client::TlsStream<Stream>, ConnectError> {
-    let client = profile.client.as_ref().map_err(|fault| ConnectError::Tls(fault.clone()))?;
-    TlsConnector::from(client.config.clone())
-        .connect(client.name.clone(), stream)
+async fn handshake(
+    worker: &Worker,
+    profile: &Profile,
+    stream: Stream,
+) -> Result<tokio_rustls::client::TlsStream<Stream>, ConnectError> {
+    let client = profile.client(&worker.shared.client_certificates).map_err(ConnectError::Tls)?;
+    TlsConnector::from(client.config)
+        .connect(client.name, stream)
         .await
         .map_err(|fault| ConnectError::Tls(fault.to_string()))
 }

@@ -8,6 +8,7 @@ pub(crate) mod connection;
 pub(crate) mod group;
 mod guard;
 pub(crate) mod http2;
+pub(crate) mod identity;
 pub(crate) mod instance;
 pub(crate) mod latency;
 pub(crate) mod names;

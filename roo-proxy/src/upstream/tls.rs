@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::identity::{ClientCertificates, Identity};
 use crate::destination::DestinationHost;
 use crate::route::UpstreamTls;
 
@@ -17,11 +20,14 @@ use crate::route::UpstreamTls;
 /// and sessions, exactly if they verify the same name by the same rules.
 pub(crate) struct Profile {
     /// Tells profiles apart; never reused, never zero.
-    pub(crate) id: u64,
+    id: u64,
     /// What to connect with, or why there can be no connection.
-    pub(crate) client: Result<Client, String>,
+    client: Result<Client, String>,
+    /// Who we are, if the route says so; that decides with what then.
+    identity: Option<Identity>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) config: Arc<ClientConfig>,
     pub(crate) name: ServerName<'static>,
@@ -32,6 +38,9 @@ impl Profile {
     /// route table is built, not by requests.
     pub(crate) fn of(settings: &UpstreamTls, host: &DestinationHost, is_http2: bool) -> Arc<Profile> {
         let name = settings.server_name.clone().unwrap_or_else(|| bare_name(host));
+        if let Some(certificate) = &settings.client_certificate {
+            return Arc::new(Profile::identified(certificate.clone(), name, settings.clone(), is_http2));
+        }
         let key = (name, settings.insecure, settings.ca.clone(), is_http2);
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get_or_insert_default();
@@ -39,14 +48,44 @@ impl Profile {
             return profile;
         }
         known.retain(|_, profile| profile.strong_count() > 0);
-        static ID: AtomicU64 = AtomicU64::new(1);
-        let profile = Arc::new(Profile {
-            id: ID.fetch_add(1, Ordering::Relaxed),
-            client: Client::new(&key.0, settings, is_http2),
-        });
+        let client = Client::new(&key.0, settings, is_http2, None);
+        let profile = Arc::new(Profile { id: next_id(), client, identity: None });
         known.insert(key, Arc::downgrade(&profile));
         profile
     }
+
+    /// One that shows a certificate: nobody else's.
+    fn identified(certificate: String, name: String, settings: UpstreamTls, is_http2: bool) -> Profile {
+        let make = move |key: &Arc<CertifiedKey>| Client::new(&name, &settings, is_http2, Some(key));
+        let identity = Some(Identity::new(certificate, make));
+        Profile { id: next_id(), client: Err("it shows a certificate".into()), identity }
+    }
+
+    /// Tells apart what may not share connections.
+    pub(crate) fn id(&self, certificates: &ArcSwap<ClientCertificates>) -> u64 {
+        match &self.identity {
+            None => self.id,
+            Some(identity) => identity.shown(certificates).map_or(self.id, |shown| shown.id),
+        }
+    }
+
+    /// With what to connect, and the name to verify.
+    ///
+    /// # Errors
+    ///
+    /// Why that is not possible.
+    pub(crate) fn client(&self, certificates: &ArcSwap<ClientCertificates>) -> Result<Client, String> {
+        match &self.identity {
+            None => self.client.clone(),
+            Some(identity) => identity.shown(certificates)?.client.clone(),
+        }
+    }
+}
+
+/// An id that no profile has.
+pub(super) fn next_id() -> u64 {
+    static ID: AtomicU64 = AtomicU64::new(1);
+    ID.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Name, insecure, CA, HTTP/2.
@@ -63,19 +102,27 @@ fn bare_name(host: &DestinationHost) -> String {
 }
 
 impl Client {
-    fn new(name: &str, settings: &UpstreamTls, is_http2: bool) -> Result<Client, String> {
+    fn new(
+        name: &str,
+        settings: &UpstreamTls,
+        is_http2: bool,
+        certificate: Option<&Arc<CertifiedKey>>,
+    ) -> Result<Client, String> {
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| format!("{name:?} is not a name that TLS can verify: set tls.server_name"))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|fault| fault.to_string())?;
-        let mut config = if settings.insecure {
+        let builder = if settings.insecure {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny::new(&provider)))
         } else {
             builder.with_root_certificates(roots(settings.ca.as_deref())?)
-        }
-        .with_no_client_auth();
+        };
+        let mut config = match certificate {
+            None => builder.with_no_client_auth(),
+            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone()))),
+        };
         config.alpn_protocols = vec![if is_http2 { H2 } else { HTTP1 }.to_vec()];
         Ok(Client { config: Arc::new(config), name })
     }

@@ -6,6 +6,7 @@ mod addresses;
 mod answers;
 mod bench;
 mod client;
+mod client_certificates;
 mod drain;
 mod endings;
 mod explain;

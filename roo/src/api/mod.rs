@@ -7,6 +7,7 @@ mod backup;
 mod body;
 mod ca;
 mod certs;
+mod client_certificates;
 mod condition;
 mod debug;
 mod entry;
@@ -41,7 +42,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -52,7 +53,10 @@ use error::ApiError;
 pub(crate) use rights::{Rights, Scope};
 pub(crate) use tls::ApiTls;
 
-use crate::app::{CatalogBook, CertificateBook, Registrar, Rotation, RouteBook, SwarmBook, UpgradeRequest, Vault};
+use crate::app::{
+    CatalogBook, CertificateBook, ClientCertificateBook, Registrar, Rotation, RouteBook, SwarmBook, UpgradeRequest,
+    Vault,
+};
 
 /// What the handlers work on. Everything in it is cheap to clone or shared.
 pub(crate) struct Api {
@@ -63,6 +67,7 @@ pub(crate) struct Api {
     pub(crate) catalog: CatalogBook,
     pub(crate) registrar: Registrar,
     pub(crate) certificates: CertificateBook,
+    pub(crate) client_certificates: ClientCertificateBook,
     pub(crate) swarm: Option<SwarmBook>,
     pub(crate) metrics: metrics_exporter_prometheus::PrometheusHandle,
     pub(crate) policy: Policy,
@@ -122,6 +127,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/roo/v1/access-log/reopen", post(access_log::reopen))
         .route("/roo/v1/tokens", get(tokens::list).post(tokens::add))
         .route("/roo/v1/tokens/{name}", delete(tokens::remove))
+        .route("/roo/v1/client-certificates", get(client_certificates::list))
+        .route("/roo/v1/client-certificates/{name}", put(client_certificates::put).delete(client_certificates::remove))
         .route("/roo/v1/secret", get(secret::show).post(secret::change))
         .route("/roo/v1/secret/finish", post(secret::finish))
         .route("/roo/v1/nodes/{id}", delete(nodes::remove))

@@ -4,6 +4,7 @@ mod activation;
 mod answers;
 mod catalog;
 mod certificates;
+pub(crate) mod client_certificates;
 mod demo;
 mod dev;
 mod handover;
@@ -25,6 +26,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) use catalog::CatalogBook;
 pub(crate) use certificates::CertificateBook;
+pub(crate) use client_certificates::{ClientCertificateBook, ClientCertificateError};
 pub(crate) use near::near;
 pub(crate) use registrar::{Registered, Registrar};
 pub(crate) use rotation::{Report, Rotation, RotationError};

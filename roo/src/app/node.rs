@@ -25,7 +25,7 @@ use super::signals::{self, Stop, Upgrade};
 use super::supervisor;
 use super::{
     CatalogBook, CertificateBook, Registrar, Rotation, RouteBook, TokenBook, Vault, answers, catalog, certificates,
-    routes, swarm,
+    client_certificates, routes, swarm,
 };
 use crate::api::{self, Api, ApiTls, AuditLog, Policy};
 use crate::cli::Failure;
@@ -151,6 +151,7 @@ impl Node {
 
         let (wanted_sender, wanted) = watch::channel(Names::default());
         let certificates = certificates::publish(&store, vault.clone(), control.clone(), wanted.clone());
+        let client_certificates = client_certificates::publish(&store, vault.clone(), control.clone());
         answers::publish(&store, control.clone());
         let routes = routes::publish(&store, control.clone(), wanted_sender);
         let catalog = catalog::publish(&store, control.clone());
@@ -176,6 +177,7 @@ impl Node {
                     catalog,
                     registrar: Registrar::new(store.clone()),
                     certificates: certificates.clone(),
+                    client_certificates,
                     swarm,
                     metrics,
                     policy: Policy { token: config.token, keyring: Arc::clone(store.keyring()), enforced, tokens },
