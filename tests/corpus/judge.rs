@@ -218,8 +218,10 @@ fn is_refusal(case: &Case) -> bool {
     matches!(case.end, End::Refused | End::Cut | End::Answered)
 }
 
+/// Whether another protocol is asked for: over HTTP/2 by a pseudo field (RFC 8441 section 4).
 fn sends_upgrade(case: &Case) -> bool {
-    String::from_utf8_lossy(&case.sent()).to_ascii_lowercase().contains("upgrade:")
+    let sent = String::from_utf8_lossy(&case.sent()).to_ascii_lowercase();
+    ["upgrade:", ":protocol"].iter().any(|ask| sent.contains(ask))
 }
 
 fn has_vanished(case: &Case) -> bool {

@@ -134,8 +134,9 @@ cases! {
     h2_a_pseudo_field_behind_others: only(&[(":method", "GET"), (":scheme", "https"), (":authority", "shop.test"), ("x-own", "a"), (":path", "/")]).refused();
     h2_a_pseudo_field_of_answers: get2(&[(":status", "200")]).refused();
     h2_connect: only(&[(":method", "CONNECT"), (":authority", "shop.test:80")]).end(End::Answered);
-    h2_extended_connect: only(&[(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"), (":authority", "shop.test"), (":path", "/")])
-        .refused();
+    h2_extended_connect: extended("websocket").passes().line("GET / HTTP/1.1").kept("upgrade", "websocket").fails().or_refused();
+    h2_extended_connect_to_something_else: extended("connect-udp").end(End::Answered);
+    h2_extended_connect_to_a_list: extended("websocket, h2c").end(End::Answered);
     h2_padding: frames([request(1, false, "POST", "/", &[]), frame(DATA, END_STREAM | PADDED, 1, b"\x04hello\0\0\0\0")].concat())
         .passes().body("hello");
     h2_too_much_padding: frames([request(1, false, "POST", "/", &[]), frame(DATA, END_STREAM | PADDED, 1, b"\xffhello")].concat()).cut();
@@ -151,6 +152,12 @@ cases! {
     h2_expecting_100: frames(request(1, false, "POST", "/", &[("expect", "100-continue")])).send(data(1, true, "hello"))
         .passes().body("hello");
     h2_a_big_field: get2(&[("x-own", &"a".repeat(15_000))]).passes().or_refused();
+}
+
+/// A request to change a stream to another protocol (RFC 8441).
+fn extended(protocol: &str) -> Case {
+    let shop = [(":scheme", "https"), (":authority", "shop.test"), (":path", "/")];
+    only(&[&[(":method", "CONNECT"), (":protocol", protocol)][..], &shop].concat())
 }
 
 /// A request whose fields are split over two frames, in the middle of one.
