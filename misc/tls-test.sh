@@ -8,7 +8,9 @@ command -v testssl >/dev/null || { echo "testssl is not installed (apt-get insta
 roo=${ROO_BIN:-target/release/roo}
 name=shop.test
 dir=$(mktemp -d)
-trap '[ -z "${pid:-}" ] || kill "$pid" 2>/dev/null || true; rm -rf "$dir"' EXIT
+# The node still writes until it has ended.
+trap '[ -z "${pid:-}" ] || { kill "$pid" 2>/dev/null; wait "$pid" 2>/dev/null; } || true; rm -rf "$dir" || true' EXIT
+: >"$dir/log"
 
 "$roo" run --acme-directory internal --data-dir "$dir/data" --http 127.0.0.1:0 --https 127.0.0.1:0 --api 127.0.0.1:0 --raft 127.0.0.1:0 \
   --workers 1 >"$dir/log" 2>&1 &

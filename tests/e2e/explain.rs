@@ -128,8 +128,12 @@ async fn the_command_line_explains_why_others_are_out() -> Result<()> {
     let answer = node.api.call(Method::PUT, "/roo/v1/services/shop/dead", body).await?;
     ensure!(answer.status == 200, "{answer:?}");
     node.route("told.localhost:http", &route.to_string()).await?;
-    let told = told(&node, "http://told.localhost", "forward").await?;
-    ensure!(told["instances"].as_array().map(Vec::len) == Some(2), "{told}");
+    until("the instance is known", async || {
+        let told = explain(&node.api, "http://told.localhost").await?.json()?;
+        ensure!(told["outcome"] == "forward" && told["instances"][1]["address"] == "127.0.0.1:1", "{told}");
+        Ok(())
+    })
+    .await?;
     for _ in 0..2 {
         let answer = send(node.http, request(Method::GET, "told.localhost", "/", "")).await?;
         ensure!(answer.text() == "here", "{answer:?}");

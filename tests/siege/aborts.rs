@@ -24,6 +24,9 @@ use crate::support::wait::until;
 /// Requests under way at any time.
 const CLIENTS: usize = 16;
 
+/// Bytes that pools and tables may still grow by in a short run.
+const LITTLE: u64 = 64 << 20;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_load_and_aborted_requests_take_comes_back() -> Result<()> {
     let front = Front::start().await?;
@@ -41,8 +44,12 @@ async fn what_load_and_aborted_requests_take_comes_back() -> Result<()> {
         "{asked} requests in {time:?} and {aborted} given up; {before:?} before, {after:?} after ({:+.1} %)",
         growth * 100.0
     );
-    ensure!(growth <= growth_max, "memory has grown by {:.1} %", growth * 100.0);
-    ensure!(after.descriptors <= before.descriptors + 8, "{before:?} before, {after:?} after");
+    let grown = after.memory.saturating_sub(before.memory);
+    let is_little = options::soak().is_none() && grown <= LITTLE;
+    ensure!(growth <= growth_max || is_little, "memory has grown by {:.1} %", growth * 100.0);
+    // Connections to the service are kept for a while, as many as there were clients at a time.
+    let kept = 2 * CLIENTS + 8;
+    ensure!(after.descriptors <= before.descriptors + kept, "{before:?} before, {after:?} after");
     Ok(())
 }
 
@@ -53,7 +60,7 @@ struct Held {
     descriptors: usize,
 }
 
-/// Waits until the node knows of no connection any more, and has closed those to the service.
+/// Waits until the node knows of no client's connection any more.
 async fn settled(front: &Front) -> Result<Held> {
     until("no client's connection is left", async || {
         let metrics = front.node.api.get("/metrics").await?.text();

@@ -22,7 +22,8 @@ const MEMORY_MAX: u64 = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn noise_neither_breaks_nor_swells_a_node() -> Result<()> {
-    let seed = fastrand::u64(..);
+    // The same in each short run: who looks for more soaks.
+    let seed = if options::soak().is_some() { fastrand::u64(..) } else { 20_261 };
     let mut random = fastrand::Rng::with_seed(seed);
     let mut front = Front::start().await?;
     let (http, https) = (front.node.http, front.node.https);

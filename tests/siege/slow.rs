@@ -86,7 +86,7 @@ async fn slow_clients_are_closed_at_their_deadline_and_disturb_nobody() -> Resul
 /// So many slow clients of each of the kinds at the same time.
 async fn besiege(kinds: &[Kind], count: usize) -> Result<()> {
     // A client of ours, and up to two connections of the node's, which has the same limit.
-    let count = count.min((options::descriptors()? - 1_000) / kinds.len() / 2);
+    let count = count.min(options::descriptors()?.saturating_sub(1_000) / kinds.len() / 2).max(1);
     let front = Front::start().await?;
     let (http, https) = (front.node.http, front.node.https);
     let quiet = Good::for_a_while(http, QUIET).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use roo_proxy::{AccessFormat, AccessLog, AccessOnly, AccessTo, Config, Timeouts};
 use serde_json::Value;
 
-use crate::bench::{Bench, hasty, until};
+use crate::bench::{Bench, until};
 use crate::client::{Raw, get, raw, request2, status, text};
 use crate::upstream::Upstream;
 
@@ -106,9 +106,7 @@ async fn a_line_tells_what_a_request_was_and_became() {
 #[tokio::test]
 async fn how_it_ended_is_told() {
     let file = LogFile::new();
-    let mut config = config(&file, AccessFormat::Json, AccessOnly::All);
-    config.timeouts = hasty();
-    let bench = Bench::with(config);
+    let bench = Bench::with(config(&file, AccessFormat::Json, AccessOnly::All));
     let upstream = Upstream::says(&["HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"]).await;
     let silent = Upstream::serve(|_| std::future::pending()).await;
     bench.routes(&[

@@ -93,7 +93,7 @@ async fn leave_that_was_given_and_not_used_is_the_clients_fault() {
         std::future::pending().await
     })
     .await;
-    bench.routes(&[("shop.test:http", format!(r#"{{"to":"{}","response_timeout":"100ms"}}"#, upstream.url()))]);
+    bench.routes(&[("shop.test:http", format!(r#"{{"to":"{}","response_timeout":"2s"}}"#, upstream.url()))]);
     let mut client = Raw::connect(bench.http).await;
     client.send("POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
     let response = client.rest().await;
@@ -165,7 +165,7 @@ async fn an_answer_may_come_byte_by_byte() {
 #[tokio::test]
 async fn half_a_head_behind_a_request_is_408_in_its_time() {
     // A connection between two requests may wait for much longer.
-    let timeouts = Timeouts { header: Duration::from_millis(200), ..Timeouts::default() };
+    let timeouts = Timeouts { header: Duration::from_secs(2), ..Timeouts::default() };
     let (bench, upstream) = (Bench::with(Config { timeouts, ..Config::default() }), Upstream::echo("a").await);
     bench.routes(&[("shop.test:http", upstream.url())]);
     let mut client = Raw::connect(bench.http).await;

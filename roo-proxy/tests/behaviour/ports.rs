@@ -40,7 +40,7 @@ async fn a_port_is_open_while_a_route_names_it() {
     for _ in 0..8 {
         assert_eq!(status(&get(at(port), &host).await), 200);
     }
-    assert_eq!(bench.control.ports().open, [at(port)]);
+    until("it is told", || bench.control.ports().open == [at(port)]).await;
     bench.routes(&[(&*two, upstream.url())]);
     assert_eq!(status(&get(at(port), &format!("other.test:{port}")).await), 200);
     assert!(is_open(port));

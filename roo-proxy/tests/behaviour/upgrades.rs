@@ -121,7 +121,7 @@ async fn a_websocket_passes_between_all_versions() {
 
 #[tokio::test]
 async fn a_silent_websocket_of_http2_ends_and_no_other_stream_with_it() {
-    let timeouts = Timeouts { tunnel: Duration::from_millis(500), ..hasty() };
+    let timeouts = Timeouts { tunnel: Duration::from_secs(3), ..hasty() };
     let (bench, upstream) = (Bench::with(Config { timeouts, ..Config::default() }), echo().await);
     bench.routes(&[("shop.test:https", upstream.url())]);
     let mut sender = bench.https2("shop.test").await;
@@ -224,7 +224,7 @@ async fn an_upstream_may_decline() {
 
 #[tokio::test]
 async fn a_silent_tunnel_ends_and_a_talking_one_lives() {
-    let timeouts = Timeouts { tunnel: Duration::from_millis(500), ..hasty() };
+    let timeouts = Timeouts { tunnel: Duration::from_secs(3), ..hasty() };
     let (bench, upstream) = (Bench::with(Config { timeouts, ..Config::default() }), echo().await);
     bench.routes(&[("shop.test:http", upstream.url())]);
     let socket = tokio::net::TcpStream::connect(bench.http).await.unwrap();
