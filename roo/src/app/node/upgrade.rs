@@ -7,7 +7,7 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::{Next, Node, STOP_TIMEOUT, STORE_STOP_TIMEOUT};
+use super::{Next, Node, STOP_TIMEOUT};
 use crate::app::handover::{Giver, Named, running_program};
 use crate::app::signals::Stop;
 use crate::app::supervisor;
@@ -16,6 +16,10 @@ use crate::config::Mode;
 
 /// Somebody who wants this process replaced, and waits for the version of the one that will, or for what is in the way.
 pub(crate) type Request = oneshot::Sender<Result<String, String>>;
+
+/// How long the store may take to end. Nobody waits for it, since the proxy serves on, and who takes over can't begin
+/// before.
+const STORE_STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many may wait for an upgrade at a time.
 const REQUESTS_MAX: usize = 4;
