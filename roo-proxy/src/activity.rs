@@ -177,6 +177,13 @@ impl Activity {
         }
     }
 
+    /// A part of a body moved, or of a head, however small.
+    pub(crate) fn moved(&self) {
+        if self.phase() == Phase::Exchange {
+            self.touch();
+        }
+    }
+
     /// Pings and their answers would keep a connection for ever whose bodies have stopped moving.
     fn is_sign_of_life(&self, bytes: usize) -> bool {
         bytes > CONTROL_BYTES_MAX || self.heads.get()

@@ -178,6 +178,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.worker.pool.forget(self.peer.id);
+        self.worker.links.forget(self.peer.id);
     }
 }
 

@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::task::coop::unconstrained;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -201,10 +202,15 @@ async fn accept(worker: &Rc<Worker>, door: Door<TcpListener>) {
             }
         }
     }
-    while let Some(Ok((socket, peer))) = listener.accept().now_or_never() {
+    // The task's budget would end it long before the queue does.
+    for _ in 0..QUEUED_MAX {
+        let Some(Ok((socket, peer))) = unconstrained(listener.accept()).now_or_never() else { break };
         start(worker, scheme, socket, peer);
     }
 }
+
+/// Connections that are taken at the end: as many as wait for a socket. A copy of it elsewhere may take more.
+const QUEUED_MAX: usize = 4_096;
 
 /// Descriptors may be out; others' connections will free some.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);

@@ -68,7 +68,7 @@ pub(crate) enum Step {
 const EXTENSIONS_BYTES_MAX: usize = 4 * 1024;
 
 /// Bytes of a trailer section.
-const TRAILERS_BYTES_MAX: usize = 8 * 1024;
+const TRAILERS_BYTES_MAX: usize = 64 * 1024;
 
 impl Decoder {
     pub(crate) fn new(framing: Framing) -> Decoder {

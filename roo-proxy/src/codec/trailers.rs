@@ -6,7 +6,7 @@ use super::Malformed;
 use super::field::{Field, Kind};
 
 /// Most trailer fields of one body.
-const TRAILERS_MAX: usize = 32;
+const TRAILERS_MAX: usize = 128;
 
 /// Parses a trailer section, its empty line included (RFC 9112 §7.1.2).
 ///

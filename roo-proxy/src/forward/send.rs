@@ -223,10 +223,10 @@ impl<'a> Sending<'a> {
             self.repeats();
         }
         let deadline = share(Instant::now(), self.connect_by(), picked.left);
-        let (upstream, address, peer) = (&instance.upstream, &instance.address, self.outgoing.peer);
+        let (upstream, ends) = (&instance.upstream, &self.outgoing.peer.ends);
         let began = self.note.is_some().then(Instant::now);
         // Most requests find a connection: what making one needs is not theirs.
-        let connecting = apart(|| connect::connect(self.worker, upstream, address, peer, deadline));
+        let connecting = apart(|| connect::connect(self.worker, upstream, ends, key, deadline));
         match attended(client, connecting).await {
             Ok(Ok(connection)) => {
                 if let (Some(note), Some(began)) = (&mut self.note, began) {

@@ -33,6 +33,11 @@ const BYTES_OF_FIELDS: u32 = 4 * 1024;
 /// Bytes of content that pay for a frame: clients make room in larger steps, those that flood in single bytes.
 const BYTES_PER_FRAME: u32 = 64;
 
+/// Content that may be a message of its own, and frames that it pays for: some clients of gRPC make room and send a
+/// ping for each.
+const MESSAGE_BYTES: u32 = 16;
+const FRAMES_PER_MESSAGE: i64 = 2;
+
 impl Budget {
     pub(super) fn new() -> Budget {
         Budget { left: FRAMES_MAX, content: 0, responses: 0, paid: Instant::now() }
@@ -56,6 +61,9 @@ impl Budget {
             self.pay(FRAMES_PER_RESPONSE);
         }
         if frame.kind == Frame::DATA {
+            if frame.length >= MESSAGE_BYTES {
+                self.pay(FRAMES_PER_MESSAGE);
+            }
             self.content = self.content.saturating_add(frame.length);
             self.pay(i64::from(self.content / BYTES_PER_FRAME));
             self.content %= BYTES_PER_FRAME;
@@ -153,6 +161,12 @@ mod tests {
             budget.received(ROOM);
         });
         assert_eq!(downloads, None, "a large response");
+        let messages = rounds(100_000, |budget| {
+            budget.received(ROOM);
+            budget.received(PING);
+            budget.sent(data(25, 0), 1);
+        });
+        assert_eq!(messages, None, "small messages that are answered by room and a ping");
         // A fifth given up, as in any proxy in front of us with many clients.
         let given_up = rounds(100_000, |budget| {
             for _ in 0..4 {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::budget::Budget;
-use super::frames::Frames;
+use super::frames::{Frame, Frames};
 use crate::connection::Client;
 
 /// A stream whose frames are counted on their way. Reading from it fails once its budget is spent.
@@ -35,7 +35,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Metered<S> {
     fn wrote(&mut self, mut bytes: usize, slices: &[io::IoSlice<'_>]) {
         for slice in slices {
             let part = bytes.min(slice.len());
-            self.sent.pass(&slice[..part], |frame| self.budget.sent(frame, self.client.asked.get()));
+            self.sent.pass(&slice[..part], |frame| {
+                self.budget.sent(frame, self.client.asked.get());
+                tell(&self.client, frame);
+            });
             bytes -= part;
         }
     }
@@ -53,6 +56,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Metered<S> {
     }
 }
 
+/// Small messages keep their connection as large ones do, whose bytes tell.
+fn tell(client: &Client, frame: Frame) {
+    if frame.has_fields() || frame.kind == Frame::DATA && frame.length > 0 {
+        client.activity.moved();
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Metered<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -62,7 +72,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Metered<S> {
         let before = buffer.filled().len();
         let this = &mut *self;
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        this.received.pass(&buffer.filled()[before..], |frame| this.budget.received(frame));
+        this.received.pass(&buffer.filled()[before..], |frame| {
+            this.budget.received(frame);
+            tell(&this.client, frame);
+        });
         if this.budget.is_spent() {
             return Poll::Ready(Err(this.flooded(context)));
         }

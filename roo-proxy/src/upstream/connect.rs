@@ -64,16 +64,15 @@ pub(crate) fn key(worker: &Worker, upstream: &Upstream, address: &Address, peer:
     Key { address: address.clone(), profile, apart: upstream.apart, client }
 }
 
-/// Connects, TLS included.
+/// Connects, TLS included, to the address of `key`. That was made before: what has changed since is not what was shown.
 pub(crate) async fn connect(
     worker: &Rc<Worker>,
     upstream: &Upstream,
-    address: &Address,
-    peer: &Peer,
+    ends: &Ends,
+    key: Key,
     deadline: Instant,
 ) -> Result<Box<Connection>, ConnectError> {
-    let (stream, activity) = open_within(worker, upstream, address, &peer.ends, deadline).await?;
-    let key = key(worker, upstream, address, peer);
+    let (stream, activity) = open_within(worker, upstream, &key.address, ends, deadline).await?;
     Ok(Box::new(Connection { stream, input: BytesMut::new(), activity, key, in_flight: None }))
 }
 

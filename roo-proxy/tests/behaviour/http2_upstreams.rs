@@ -549,8 +549,7 @@ async fn a_connection_that_answers_nothing_gets_nothing_new() {
         }
     })
     .await;
-    let timeouts =
-        Timeouts { response: Duration::from_millis(300), idle: Duration::from_millis(400), ..Timeouts::default() };
+    let timeouts = Timeouts { response: Duration::from_secs(2), idle: Duration::from_secs(5), ..Timeouts::default() };
     let bench = bench_with(Config { timeouts, ..Config::default() }, upstream.h2c());
     let mut two = bench.https2("shop.test").await;
     let response = two.send_request(request2("GET", "shop.test", "/")).await.unwrap();
@@ -593,4 +592,20 @@ async fn one_that_does_not_speak_it_or_is_not_there_is_told_apart() {
         let answer = raw(bench.http, "GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
         assert_eq!((status(&answer), field(&answer, "roo-error")), (502, Some(reason)));
     }
+}
+
+#[tokio::test]
+async fn an_upstream_that_takes_no_request_is_not_asked_for_connections_without_end() {
+    let upstream = Upstream::listen(|socket| async move {
+        let Ok(mut connection) =
+            h2::server::Builder::new().max_concurrent_streams(0).handshake::<_, Bytes>(socket).await
+        else {
+            return;
+        };
+        while let Some(Ok(_)) = connection.accept().await {}
+    })
+    .await;
+    let bench = bench(upstream.h2c());
+    assert_eq!(status(&raw(bench.http, "GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await), 502);
+    assert!(upstream.connections() <= 3, "{}", upstream.connections());
 }

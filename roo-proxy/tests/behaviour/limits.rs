@@ -5,7 +5,7 @@ use std::time::Duration;
 use roo_proxy::{Config, Limits, Timeouts};
 
 use crate::bench::{Bench, hasty, until};
-use crate::client::{Raw, field, get, raw, request1, request2, status, text};
+use crate::client::{Raw, data, field, get, raw, request1, request2, status, streamed, text};
 use crate::upstream::Upstream;
 
 #[tokio::test]
@@ -138,4 +138,26 @@ async fn an_unused_upstream_connection_is_closed() {
     bench.routes(&[("shop.test:http", upstream.url())]);
     assert_eq!(status(&get(bench.http, "shop.test").await), 200);
     tokio::time::timeout(crate::bench::SOON, closings.recv()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn small_messages_keep_a_connection_of_http2() {
+    let upstream = Upstream::serve(|_| async {
+        let (sender, body) = streamed();
+        tokio::spawn(async move {
+            for _ in 0..40 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                if sender.send(data("tick")).await.is_err() {
+                    return;
+                }
+            }
+        });
+        http::Response::new(body)
+    })
+    .await;
+    let timeouts = Timeouts { body: Duration::from_secs(2), ..Timeouts::default() };
+    let bench = Bench::with(Config { timeouts, ..Config::default() });
+    bench.routes(&[("shop.test:https", upstream.url())]);
+    let response = bench.https2("shop.test").await.send_request(request2("GET", "shop.test", "/")).await.unwrap();
+    assert_eq!(text(response).await, "tick".repeat(40));
 }

@@ -14,6 +14,9 @@ use crate::upstream::http2::{Exchange, Turn};
 use crate::upstream::pick::Picked;
 use crate::upstream::pool::Key;
 
+/// Connections that a request waits for at most.
+const CONNECTIONS_MAX: usize = 64;
+
 impl Sending<'_> {
     /// One instance: a connection that others use as well, and once more a new one if the upstream has done nothing with
     /// the request (RFC 9113 §8.7).
@@ -45,7 +48,8 @@ impl Sending<'_> {
 
     /// A turn on a connection that was made for it, or for others at the same time.
     async fn new_turn(&self, key: &Key, picked: &Picked, deadline: Instant) -> Result<Turn, Rc<ConnectError>> {
-        loop {
+        // Many may wait for one connection; who never gets a turn does not make connections without end.
+        for _ in 0..CONNECTIONS_MAX {
             let connect = || {
                 let (worker, instance) = (self.worker.clone(), picked.instance().clone());
                 let ends = self.outgoing.peer.ends;
@@ -53,6 +57,8 @@ impl Sending<'_> {
             };
             let connecting = self.worker.links.connect(key.clone(), connect);
             match tokio::time::timeout_at(deadline, connecting).await {
+                // Others that began it may have had less time.
+                Ok(Err(fault)) if matches!(*fault, ConnectError::Timeout) && Instant::now() < deadline => continue,
                 Ok(connected) => connected?,
                 Err(_) => return Err(Rc::new(ConnectError::Timeout)),
             }
@@ -61,6 +67,7 @@ impl Sending<'_> {
                 return Ok(turn);
             }
         }
+        Err(Rc::new(ConnectError::Timeout))
     }
 
     async fn exchange_http2<D: Downstream>(

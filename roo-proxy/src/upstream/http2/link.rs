@@ -76,6 +76,10 @@ impl Link {
         tokio::task::spawn_local(drive(connection, state.clone()));
         let link = Link { sender, state };
         link.settled().await?;
+        // Whoever takes nothing would be asked for connections without end.
+        if !link.is_open() || link.exchanges_max() == 0 {
+            return Err(Reason::REFUSED_STREAM.into());
+        }
         Ok(link)
     }
 

@@ -1,6 +1,6 @@
 //! The HTTP/2 connections of one worker.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::upstream::pool::Key;
 pub(crate) struct Links {
     open: RefCell<Map<Key, Vec<Rc<Link>>>>,
     connecting: RefCell<Map<Key, Connecting>>,
+    /// Whether one was ever made for a single client.
+    has_own: Cell<bool>,
 }
 
 /// One try to connect, for all who wait for it.
@@ -49,6 +51,7 @@ impl Links {
     where
         F: Future<Output = Result<Link, ConnectError>> + 'static,
     {
+        self.has_own.set(self.has_own.get() || key.client > 0);
         let under_way = self.connecting.borrow().get(&key).cloned();
         let connecting = under_way.unwrap_or_else(|| {
             let (links, own, connect) = (self.clone(), key.clone(), connect());
@@ -64,6 +67,13 @@ impl Links {
         });
         let _forget = Forget { links: self, key };
         connecting.await
+    }
+
+    /// Lets go what was made for a client that is gone. Exchanges under way keep theirs.
+    pub(crate) fn forget(&self, client: u64) {
+        if self.has_own.get() {
+            self.open.borrow_mut().retain(|key, _| key.client != client);
+        }
     }
 
     /// Lets go what had no exchange for `age`, or has ended.
