@@ -28,6 +28,8 @@ pub(crate) fn start_worker(seed: Seed, doors: Doors) -> Result<oneshot::Receiver
         };
         let _ = started.send(Ok(()));
         runtime.block_on(async { worker::run(Worker::new(seed), first, doors.more).await });
+        // With its tasks the worker goes, and with it the last lines of its log: before anybody is told.
+        drop(runtime);
     })?;
     Ok(ended)
 }
