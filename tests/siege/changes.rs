@@ -77,7 +77,7 @@ async fn changes_under_load_make_no_wrong_answer_and_no_failure() -> Result<()> 
         answers += ended??;
     }
     println!("{changes} changes in {took:.1?}, {answers} answers meanwhile, none of them wrong");
-    ensure!(answers >= changes / 10, "{answers} answers are no load for {changes} changes");
+    ensure!(answers >= changes, "{answers} answers are no load for {changes} changes");
     Ok(())
 }
 

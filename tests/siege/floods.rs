@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Of a core, over a second: a quarter is asked for, of a release build on a quiet machine.
 const SHARE_MAX: f64 = 1.0;
 
-/// Bytes that memory may grow by: 8 MiB are asked for; buffers of other requests come and go meanwhile.
-const MEMORY_MAX: u64 = 24 << 20;
+/// Bytes that memory may grow by.
+const MEMORY_MAX: u64 = 8 << 20;
 
 /// A kind of flood, and what it sends in a round.
 struct Kind {
