@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::backoff::Backoff;
+use crate::challenge::Challenge;
 use crate::record::{self, RecordError};
 use crate::timestamp;
 
@@ -22,6 +23,9 @@ pub struct Attempts {
     /// Not to be tried before this time.
     #[serde(with = "timestamp")]
     pub next_at: Timestamp,
+    /// By which kind of challenge the name could not be proven last; the next try begins with another kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<Challenge>,
 }
 
 /// One failure, as far as it matters for the next try.
@@ -31,6 +35,18 @@ pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
     /// The authority asked not to be bothered before.
     pub(crate) retry_at: Option<Timestamp>,
+    /// By which kind of challenge the name could not be proven.
+    pub(crate) challenge: Option<Challenge>,
+    /// Whether there is another kind that was not tried.
+    pub(crate) another: bool,
+}
+
+#[cfg(test)]
+impl Failure {
+    /// One that has nothing to do with challenges.
+    pub(crate) fn new(error: String, kind: FailureKind, retry_at: Option<Timestamp>) -> Self {
+        Self { error, kind, retry_at, challenge: None, another: false }
+    }
 }
 
 /// Who failed.
@@ -66,7 +82,8 @@ impl Attempts {
     /// The memory after one more `failure` at `now`. `spread` in `0.0..1.0` is the jitter.
     ///
     /// Refusals and silences wait by their own counts: a CA that was away for a day must not push a name
-    /// into the long waits meant for names that the CA refuses.
+    /// into the long waits meant for names that the CA refuses. The first fall-back to another kind of challenge
+    /// follows soon.
     pub(crate) fn after(earlier: Option<&Self>, failure: &Failure, now: Timestamp, spread: f64) -> Self {
         let failures = earlier.map_or(0, |attempts| attempts.failures);
         let refusals = earlier.map_or(0, |attempts| attempts.refusals);
@@ -74,7 +91,8 @@ impl Attempts {
         let (refusals, delay) = match failure.kind {
             FailureKind::Refused => {
                 let refusals = refusals.saturating_add(1);
-                (refusals, Backoff::REFUSED.delay(refusals, spread))
+                let backoff = if failure.another && refusals == 1 { Backoff::UNREACHABLE } else { Backoff::REFUSED };
+                (refusals, backoff.delay(refusals, spread))
             }
             FailureKind::Unreachable => {
                 let silences = silences.saturating_add(1);
@@ -90,6 +108,7 @@ impl Attempts {
             last_error: one_line(&failure.error),
             last_at: now,
             next_at: own.max(asked),
+            challenge: failure.challenge.or_else(|| earlier.and_then(|attempts| attempts.challenge)),
         }
     }
 }
@@ -120,7 +139,7 @@ mod tests {
     use super::*;
 
     fn failure(kind: FailureKind) -> Failure {
-        Failure { error: "no route to host".to_owned(), kind, retry_at: None }
+        Failure::new("no route to host".to_owned(), kind, None)
     }
 
     fn seconds_until_next(attempts: &Attempts) -> i64 {
@@ -140,6 +159,20 @@ mod tests {
         let attempts = Attempts::after(attempts.as_ref(), &refused, now, 0.0);
         assert_eq!(seconds_until_next(&attempts), 30);
         assert_eq!((attempts.failures, attempts.refusals), (51, 1));
+    }
+
+    #[test]
+    fn another_kind_of_challenge_follows_soon_but_only_once() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let by = |challenge| Failure { challenge: Some(challenge), another: true, ..failure(FailureKind::Refused) };
+        let first = Attempts::after(None, &by(Challenge::Http01), now, 0.0);
+        assert_eq!((seconds_until_next(&first), first.challenge), (5, Some(Challenge::Http01)));
+        let second = Attempts::after(Some(&first), &by(Challenge::TlsAlpn01), now, 0.0);
+        assert_eq!((seconds_until_next(&second), second.challenge), (150, Some(Challenge::TlsAlpn01)));
+        // What is no failure of a challenge does not forget it.
+        let third = Attempts::after(Some(&second), &failure(FailureKind::Unreachable), now, 0.0);
+        assert_eq!(third.challenge, Some(Challenge::TlsAlpn01));
+        assert_eq!(Attempts::decode(&third.encode()).unwrap(), third);
     }
 
     #[test]

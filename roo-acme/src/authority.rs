@@ -4,6 +4,8 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use crate::challenge::Challenges;
+
 /// Let's Encrypt, trusted by browsers.
 pub const LETS_ENCRYPT_PRODUCTION: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// Let's Encrypt's rehearsal stage: generous limits, trusted by nobody.
@@ -30,12 +32,19 @@ pub struct AcmeConfig {
     pub email: Option<String>,
     /// PEM certificates to trust *instead of* the system's when talking to the CA.
     pub extra_roots_pem: Option<Vec<u8>>,
+    /// How names are proven to it.
+    pub challenges: Challenges,
 }
 
 impl AcmeConfig {
     /// Let's Encrypt production without a contact.
     pub fn lets_encrypt() -> Self {
-        Self { directory: LETS_ENCRYPT_PRODUCTION.to_owned(), email: None, extra_roots_pem: None }
+        Self {
+            directory: LETS_ENCRYPT_PRODUCTION.to_owned(),
+            email: None,
+            extra_roots_pem: None,
+            challenges: Challenges::default(),
+        }
     }
 
     /// Finds mistakes early: the URL and the extra roots. Does not touch the network.

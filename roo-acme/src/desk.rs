@@ -141,7 +141,7 @@ impl<V: Vault> Desk<V> {
         Ok(attempts)
     }
 
-    async fn attempts(&self, name: &str) -> Result<Option<Attempts>, IssueError> {
+    pub(crate) async fn attempts(&self, name: &str) -> Result<Option<Attempts>, IssueError> {
         self.read(attempts_of(name), Attempts::decode).await
     }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::acme::Fault;
 use crate::attempts::{Failure, FailureKind};
 use crate::certificate::CertificateError;
+use crate::challenge::Challenge;
 use crate::desk::ClaimLost;
 use crate::internal::InternalError;
 use crate::keys::KeyError;
@@ -18,6 +19,14 @@ use crate::vault::{Item, VaultError};
 pub(crate) enum IssueError {
     #[error(transparent)]
     Acme(#[from] Fault),
+    /// The CA could not see the proof by this kind of challenge.
+    #[error("{challenge}: {fault}")]
+    Unproven {
+        challenge: Challenge,
+        /// Whether the name may be proven in another way.
+        another: bool,
+        fault: Fault,
+    },
     #[error(transparent)]
     Vault(#[from] VaultError),
     #[error("the stored {item} is not readable: {source}")]
@@ -60,7 +69,7 @@ impl IssueError {
                 | Fault::NotOffered { .. } => true,
                 Fault::Unreachable { .. } | Fault::Limited { .. } | Fault::Slow { .. } | Fault::Setup(_) => false,
             },
-            Self::Key(_) | Self::Certificate(_) => true,
+            Self::Unproven { .. } | Self::Key(_) | Self::Certificate(_) => true,
             _ => false,
         }
     }
@@ -85,7 +94,11 @@ impl IssueError {
             Self::Vault(_) | Self::TooSlow { .. } => (FailureKind::Unreachable, None),
             _ => (FailureKind::Refused, None),
         };
-        Failure { error: with_sources(self), kind, retry_at }
+        let (challenge, another) = match self {
+            Self::Unproven { challenge, another, .. } => (Some(*challenge), *another),
+            _ => (None, false),
+        };
+        Failure { error: with_sources(self), kind, retry_at, challenge, another }
     }
 }
 

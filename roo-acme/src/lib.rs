@@ -9,7 +9,7 @@
 //! - **authority**: who signs: an ACME directory, Roo's own CA, or nobody ([`Authority`]).
 //! - **certificate**: chain and private key for one name ([`Certificate`]); [`Facts`] is what may be shown of it.
 //! - **order**: one attempt at an authority to get a certificate; it is stored, so another node can finish it.
-//! - **answer**: what the authority asks for at `/.well-known/acme-challenge/<token>`.
+//! - **challenge**: a way to prove a name to an authority ([`Challenge`]); **answer**: what it then finds on every node.
 //! - **claim**: the lease under which one node of the cluster issues ([`Claim`]); writes are fenced by it.
 //! - **attempts**: how often a name failed, why, and when it is tried again ([`Attempts`]).
 //!
@@ -24,22 +24,24 @@
 mod attempts;
 mod authority;
 mod certificate;
+mod challenge;
 mod inventory;
 mod issuer;
 mod settings;
+mod tls_alpn;
 mod vault;
 
 // Internals
 mod acme;
 mod agenda;
 mod backoff;
-mod challenge;
 mod desk;
 mod failure;
 mod internal;
 mod keys;
 mod memory;
 mod order;
+mod proof;
 mod record;
 mod schedule;
 mod timestamp;
@@ -47,9 +49,11 @@ mod timestamp;
 pub use attempts::Attempts;
 pub use authority::{AcmeConfig, Authority, AuthorityError, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
 pub use certificate::{Certificate, CertificateError, Facts};
+pub use challenge::{Challenge, Challenges, UnknownChallenge};
 pub use internal::{InternalError, internal_root_pem};
 pub use inventory::{Inventory, Names};
 pub use issuer::{CLAIM, Issuer};
 pub use record::RecordError;
 pub use settings::Settings;
-pub use vault::{Claim, Item, Vault, VaultError};
+pub use tls_alpn::{TlsAlpnError, tls_alpn_certificate};
+pub use vault::{Answer, Claim, Item, Vault, VaultError};

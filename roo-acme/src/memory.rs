@@ -160,7 +160,7 @@ mod tests {
 
     fn failed(pause: bool, waits_hours: i64) -> Outcome {
         let retry_at = Timestamp::now().checked_add(jiff::SignedDuration::from_hours(waits_hours)).unwrap();
-        let failure = Failure { error: String::new(), kind: FailureKind::Refused, retry_at: Some(retry_at) };
+        let failure = Failure::new(String::new(), FailureKind::Refused, Some(retry_at));
         Outcome::Failed { attempts: Attempts::after(None, &failure, Timestamp::now(), 0.0), pause }
     }
 

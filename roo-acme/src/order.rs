@@ -13,7 +13,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::acme::{Answer, Fault, Order, Session, Stage, StoredAccount};
+use crate::acme::{Fault, Order, Session, Stage, StoredAccount};
 use crate::authority::AcmeConfig;
 use crate::certificate::{Certificate, CertificateError};
 use crate::challenge::Challenge;
@@ -32,12 +32,17 @@ struct StoredOrder {
     key_pem: String,
     #[serde(with = "timestamp")]
     created_at: Timestamp,
+    /// How the name is proven; http-01 where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    challenge: Option<Challenge>,
 }
 
 /// An order being worked on.
-struct Work {
-    order: Order,
-    key_pem: String,
+pub(crate) struct Work {
+    pub(crate) order: Order,
+    stored: StoredOrder,
+    /// How the name may be proven, the preferred kind first.
+    pub(crate) kinds: Vec<Challenge>,
 }
 
 impl<V: Vault> Desk<V> {
@@ -63,7 +68,7 @@ impl<V: Vault> Desk<V> {
             None => self.started(session, config, name).await?,
         };
         let chain_pem = self.completed(name, &mut work).await?;
-        let certificate = Certificate::from_pem(chain_pem, work.key_pem, &config.directory)?;
+        let certificate = Certificate::from_pem(chain_pem, work.stored.key_pem, &config.directory)?;
         if !certificate.covers(name) {
             let (names, wanted) = (certificate.names, name.to_owned());
             return Err(CertificateError::Names { names, wanted }.into());
@@ -108,10 +113,12 @@ impl<V: Vault> Desk<V> {
         };
         let age = Timestamp::now().duration_since(stored.created_at);
         if stored.directory == config.directory && age < ORDER_AGE_MAX {
-            match self.resumed(session, name, &stored.url).await? {
+            match self.resumed(session, config, name, &stored).await? {
                 Some(order) => {
-                    let key_pem = stored.key_pem;
-                    return Ok(Some(Work { order, key_pem }));
+                    let mut kinds = kinds_of(config, name, None)?;
+                    kinds.retain(|kind| *kind != stored.challenge());
+                    kinds.insert(0, stored.challenge());
+                    return Ok(Some(Work { order, stored, kinds }));
                 }
                 None => tracing::info!(name, "ordering anew"),
             }
@@ -121,7 +128,14 @@ impl<V: Vault> Desk<V> {
     }
 
     /// The CA's view of a stored order, if it can still be completed.
-    async fn resumed(&self, session: &Session, name: &str, url: &str) -> Result<Option<Order>, IssueError> {
+    async fn resumed(
+        &self,
+        session: &Session,
+        config: &AcmeConfig,
+        name: &str,
+        stored: &StoredOrder,
+    ) -> Result<Option<Order>, IssueError> {
+        let url = stored.url.as_str();
         let mut order = match session.resume(url).await {
             Ok(order) => order,
             Err(Fault::OrderGone { reason }) => {
@@ -134,7 +148,9 @@ impl<V: Vault> Desk<V> {
         if stage == Stage::Invalid {
             // It failed while nobody looked: counted, so that issuers dying one after the other do not run
             // into the CA's limits, but not waited for.
-            let refusal = IssueError::Acme(order.refusal().await);
+            let another = kinds_of(config, name, None)?.len() > 1;
+            let fault = order.refusal().await;
+            let refusal = IssueError::Unproven { challenge: stored.challenge(), another, fault };
             tracing::info!(name, url, %refusal, "the stored order has failed");
             self.remember(name, &refusal).await?;
             return Ok(None);
@@ -145,52 +161,39 @@ impl<V: Vault> Desk<V> {
 
     /// A new order for `name`, stored.
     async fn started(&self, session: &Session, config: &AcmeConfig, name: &str) -> Result<Work, IssueError> {
+        let failed = self.attempts(name).await?.and_then(|attempts| attempts.challenge);
+        let kinds = kinds_of(config, name, failed)?;
         let key_pem = keys::generate()?;
         let order = session.order(name).await?;
         let stored = StoredOrder {
             directory: config.directory.clone(),
             url: order.url().to_owned(),
-            key_pem: key_pem.clone(),
+            key_pem,
             created_at: Timestamp::now(),
+            challenge: kinds.first().copied(),
         };
-        let bytes = record::encode(&stored);
-        self.vault.save(&order_of(name), bytes, &self.claim).await?;
+        self.vault.save(&order_of(name), record::encode(&stored), &self.claim).await?;
         tracing::debug!(name, order = order.url(), "ordered");
-        Ok(Work { order, key_pem })
+        Ok(Work { order, stored, kinds })
+    }
+
+    /// Remembers how the name is proven, for whoever continues the order.
+    pub(crate) async fn note_challenge(&self, name: &str, work: &mut Work, kind: Challenge) -> Result<(), IssueError> {
+        if work.stored.challenge() != kind {
+            work.stored.challenge = Some(kind);
+            self.vault.save(&order_of(name), record::encode(&work.stored), &self.claim).await?;
+        }
+        Ok(())
     }
 
     /// Takes the order to its end; returns the chain.
     async fn completed(&self, name: &str, work: &mut Work) -> Result<String, IssueError> {
-        // `schedule` lets no name through for which there is no challenge.
-        let kind = Challenge::for_name(name).map_err(|why| Fault::Refused { reason: why.to_string() })?;
-        let answers = work.order.answers(kind).await?;
-        let result = self.proven_and_signed(name, kind, &answers, work).await;
-        self.retract(&answers).await;
-        result
-    }
-
-    async fn proven_and_signed(
-        &self,
-        name: &str,
-        kind: Challenge,
-        answers: &[Answer],
-        work: &mut Work,
-    ) -> Result<String, IssueError> {
-        let timeout = self.settings.order_timeout;
-        let order = &mut work.order;
-        if order.stage() == Stage::Pending {
-            for answer in answers.iter().filter(|answer| answer.awaited) {
-                let (token, text) = (&answer.token, &answer.key_authorization);
-                self.vault.publish_answer(token, text, &self.claim).await?;
-            }
-            order.answers_are_published(kind).await?;
-            order.validated(timeout).await?;
+        self.prove(name, work).await?;
+        if work.order.stage() == Stage::Ready {
+            let request = keys::signing_request(name, &work.stored.key_pem)?;
+            work.order.finalize(&request).await?;
         }
-        if order.stage() == Stage::Ready {
-            let request = keys::signing_request(name, &work.key_pem)?;
-            order.finalize(&request).await?;
-        }
-        Ok(order.chain(timeout).await?)
+        Ok(work.order.chain(self.settings.order_timeout).await?)
     }
 
     /// Best effort: whoever finds the record later sees that it is of no use and removes it.
@@ -200,16 +203,17 @@ impl<V: Vault> Desk<V> {
             tracing::debug!(%item, error, "a record was left behind");
         }
     }
+}
 
-    /// Best effort: an answer left behind is useless to anybody else and ends by itself.
-    async fn retract(&self, answers: &[Answer]) {
-        for answer in answers {
-            if let Err(error) = self.vault.retract_answer(&answer.token, &self.claim).await {
-                let error = with_sources(&error);
-                tracing::debug!(error, "an answer was left behind");
-            }
-        }
+impl StoredOrder {
+    fn challenge(&self) -> Challenge {
+        self.challenge.unwrap_or(Challenge::Http01)
     }
+}
+
+/// `schedule` lets no name through for which there is no challenge.
+fn kinds_of(config: &AcmeConfig, name: &str, failed: Option<Challenge>) -> Result<Vec<Challenge>, Fault> {
+    config.challenges.for_name(name, failed).map_err(|why| Fault::Refused { reason: why.to_string() })
 }
 
 /// CAs forget pending orders after about a week; what was found valid is good for less.

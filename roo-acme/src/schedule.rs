@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::attempts::Attempts;
 use crate::authority::Authority;
 use crate::certificate::Facts;
-use crate::challenge::{Challenge, Unprovable};
+use crate::challenge::Unprovable;
 use crate::inventory::{Inventory, Names};
 
 /// Everything the schedule looks at.
@@ -102,8 +102,8 @@ pub(crate) fn need(
 ) -> Need {
     match authority {
         Authority::Off => return Need::Nothing,
-        Authority::Acme(_) => {
-            if let Err(why) = Challenge::for_name(name) {
+        Authority::Acme(config) => {
+            if let Err(why) = config.challenges.for_name(name, None) {
                 return Need::Impossible(why);
             }
         }

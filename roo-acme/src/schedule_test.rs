@@ -24,7 +24,14 @@ fn facts(authority: &str, not_before: i64, not_after: i64) -> Facts {
 }
 
 fn attempts(next_at: i64) -> Attempts {
-    Attempts { failures: 1, refusals: 1, last_error: String::new(), last_at: at(NOW), next_at: at(next_at) }
+    Attempts {
+        failures: 1,
+        refusals: 1,
+        last_error: String::new(),
+        last_at: at(NOW),
+        next_at: at(next_at),
+        challenge: None,
+    }
 }
 
 fn production() -> Authority {

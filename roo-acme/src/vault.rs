@@ -33,18 +33,32 @@ pub trait Vault: Send + Sync + 'static {
     /// Gives `claim` back so that another node may take it at once. Giving back what is lost is no error.
     fn release(&self, claim: Claim) -> impl Future<Output = Result<(), VaultError>> + Send;
 
-    /// Publishes the http-01 answer (RFC 8555 section 8.3) for `token`; returns when every live node can
-    /// give it. Publishing the same again is no error. Fenced like [`Vault::save`]. The answer may end with
-    /// the claim's lease or after a day: whoever continues the order publishes it again.
-    fn publish_answer(
-        &self,
-        token: &str,
-        key_authorization: &str,
-        claim: &Claim,
-    ) -> impl Future<Output = Result<(), VaultError>> + Send;
+    /// Publishes an answer; returns when every live node can give it. Publishing the same again is no error. Fenced
+    /// like [`Vault::save`]. The answer may end with the claim's lease or after a day: whoever continues the order
+    /// publishes it again.
+    fn publish_answer(&self, answer: &Answer, claim: &Claim) -> impl Future<Output = Result<(), VaultError>> + Send;
 
     /// Takes an answer back, fenced like [`Vault::save`]. Taking back what is not there is no error.
-    fn retract_answer(&self, token: &str, claim: &Claim) -> impl Future<Output = Result<(), VaultError>> + Send;
+    fn retract_answer(&self, answer: &Answer, claim: &Claim) -> impl Future<Output = Result<(), VaultError>> + Send;
+}
+
+/// What every node shows to a CA that comes to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The text `key_authorization` at `/.well-known/acme-challenge/<token>` (RFC 8555 section 8.3).
+    Http {
+        /// The last part of the path.
+        token: String,
+        /// The whole body.
+        key_authorization: String,
+    },
+    /// [`crate::tls_alpn_certificate`] in handshakes for `name` (RFC 8737).
+    TlsAlpn {
+        /// The server name of the handshakes.
+        name: String,
+        /// What the certificate has a digest of.
+        key_authorization: String,
+    },
 }
 
 /// What a record is about. The implementation maps it to a key of the store.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::InconsistentKeys;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -112,6 +113,17 @@ impl fmt::Debug for Certificates {
 ///
 /// Says which of the two is at fault.
 pub fn certified_key(chain_pem: &str, key_pem: &str) -> Result<Arc<CertifiedKey>, CertificateError> {
+    let key = unchecked_key(chain_pem, key_pem)?;
+    match key.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Arc::new(key)),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(CertificateError::Mismatch),
+        Err(rustls::Error::InvalidCertificate(fault)) => Err(CertificateError::Chain { fault: format!("{fault:?}") }),
+        Err(_) => Err(CertificateError::Key),
+    }
+}
+
+/// As [`certified_key`], without a look into the certificate: it may say what only its reader understands.
+pub(crate) fn unchecked_key(chain_pem: &str, key_pem: &str) -> Result<CertifiedKey, CertificateError> {
     let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|fault| CertificateError::Chain { fault: fault.to_string() })?;
@@ -121,12 +133,8 @@ pub fn certified_key(chain_pem: &str, key_pem: &str) -> Result<Arc<CertifiedKey>
     // The parser's error is not passed on: it could quote the key.
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| CertificateError::Key)?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let key = CertifiedKey::from_der(chain, key, &provider).map_err(|fault| match fault {
-        rustls::Error::InconsistentKeys(_) => CertificateError::Mismatch,
-        rustls::Error::InvalidCertificate(fault) => CertificateError::Chain { fault: format!("{fault:?}") },
-        _ => CertificateError::Key,
-    })?;
-    Ok(Arc::new(key))
+    let key = provider.key_provider.load_private_key(key).map_err(|_| CertificateError::Key)?;
+    Ok(CertifiedKey::new(chain, key))
 }
 
 /// Why PEM text is not a usable certificate.

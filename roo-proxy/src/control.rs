@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use crate::access::Writer;
+use crate::acme_tls::TlsAnswers;
 use crate::certificate::Certificates;
 use crate::config::Config;
 use crate::event::EventSender;
@@ -62,6 +63,11 @@ impl Control {
     /// Swaps the fixed answers of the plain listener.
     pub fn set_replies(&self, replies: Replies) {
         self.0.replies.store(Arc::new(replies));
+    }
+
+    /// Swaps the answers to handshakes of the protocol `acme-tls/1`.
+    pub fn set_tls_answers(&self, answers: TlsAnswers) {
+        self.0.tls_answers.send_replace(answers);
     }
 
     /// Has the file of the access log opened anew, so that it can be moved away before. Whether there is a log.
@@ -130,6 +136,7 @@ pub(crate) struct Shared {
     pub(crate) certificates_changed: watch::Sender<u64>,
     pub(crate) client_certificates: ArcSwap<ClientCertificates>,
     pub(crate) replies: ArcSwap<Replies>,
+    pub(crate) tls_answers: watch::Sender<TlsAnswers>,
     pub(crate) events: EventSender,
     /// Set before the first worker starts.
     pub(crate) names: OnceLock<Arc<Names>>,
@@ -180,6 +187,7 @@ impl Shared {
             certificates_changed: watch::Sender::new(0),
             client_certificates: ArcSwap::default(),
             replies: ArcSwap::default(),
+            tls_answers: watch::Sender::default(),
             events,
             names: OnceLock::new(),
             https_port: config.https_port.unwrap_or(listeners.https().port()),

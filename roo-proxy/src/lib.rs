@@ -1,7 +1,7 @@
 //! The data plane of Roo: listeners, TLS, routes, forwarding, upstream pools.
 //!
 //! A [`Proxy`] is started on bound [`Listeners`] and from then on only handed immutable snapshots
-//! through its [`Control`]: a [`RouteTable`], a [`ServiceTable`], [`Certificates`], [`Replies`]. It hands out [`Events`].
+//! through its [`Control`]: a [`RouteTable`], a [`ServiceTable`], [`Certificates`], [`Replies`], [`TlsAnswers`]. It hands out [`Events`].
 //! It knows nothing of where snapshots come from.
 //!
 //! The vocabulary:
@@ -41,6 +41,7 @@ mod connection;
 mod proxy_protocol;
 mod stream;
 
+mod acme_tls;
 mod tls;
 
 mod http1;
@@ -74,6 +75,7 @@ mod view;
 mod fuzz;
 
 pub use access::{AccessFormat, AccessLog, AccessOnly, AccessTo};
+pub use acme_tls::{TlsAnswer, TlsAnswers};
 pub use certificate::{CertificateError, Certificates, certified_key};
 pub use config::{Config, Limits, Timeouts};
 pub use control::{Control, Stats};

@@ -83,7 +83,7 @@ pub(crate) struct Measures {
     requests: RefCell<Map<RequestKey, Requests>>,
     unrouted_duration: Histogram,
     open: [Gauge; 2],
-    handshakes: [Counter; 5],
+    handshakes: [Counter; 6],
     floods: Counter,
 }
 
@@ -240,11 +240,19 @@ pub(crate) enum Handshake {
     /// The client broke off, or the two found no common ground.
     Failed,
     Timeout,
+    /// The CA was shown the answer to its challenge.
+    AcmeTls,
 }
 
 impl Handshake {
-    const ALL: [Handshake; 5] =
-        [Handshake::Done, Handshake::UnknownName, Handshake::NoCertificate, Handshake::Failed, Handshake::Timeout];
+    const ALL: [Handshake; 6] = [
+        Handshake::Done,
+        Handshake::UnknownName,
+        Handshake::NoCertificate,
+        Handshake::Failed,
+        Handshake::Timeout,
+        Handshake::AcmeTls,
+    ];
 
     fn label(self) -> &'static str {
         match self {
@@ -253,6 +261,7 @@ impl Handshake {
             Handshake::NoCertificate => "no-certificate",
             Handshake::Failed => "failed",
             Handshake::Timeout => "timeout",
+            Handshake::AcmeTls => "acme-tls",
         }
     }
 }

@@ -13,7 +13,9 @@ use tokio::io::AsyncWriteExt;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
+use crate::acme_tls;
 use crate::certificate::{Certificates, Served};
+use crate::connection::apart;
 use crate::event::Event;
 use crate::metric::Handshake;
 use crate::name::{self, HostName};
@@ -103,6 +105,9 @@ pub(crate) async fn accept(worker: &Rc<Worker>, stream: Stream) -> Result<Accept
         .await
         .map_err(|_| Handshake::Timeout)?
         .map_err(|_| Handshake::Failed)?;
+    if acme_tls::is_asked_by(&start.client_hello()) {
+        return Err(apart(|| acme_tls::answer(worker, start)).await);
+    }
     let Some((name, entry)) = routed_name(worker, &start) else {
         refuse(start.io).await;
         return Err(Handshake::UnknownName);

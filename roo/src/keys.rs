@@ -10,6 +10,7 @@
 //! | `com.roo.acme.order:<name>` | the order in flight, sealed | the issuer |
 //! | `com.roo.acme.attempts:<name>` | failures and the next try, sealed | the issuer |
 //! | `com.roo.acme.answer:<token>` | an http-01 key authorization | the issuer |
+//! | `com.roo.acme.tls-answer:<name>` | a tls-alpn-01 key authorization | the issuer |
 //! | `com.roo.ca` | the internal certificate authority, sealed | the issuer |
 //! | `com.roo.token:<name>` | what a token of the API may do, sealed | `roo token` |
 //! | `com.roo.secret` | how far a change of the secret is; the new one sealed with the old one | `roo secret` |
@@ -30,6 +31,8 @@ pub(crate) const CERTIFICATE_PREFIX: &str = "com.roo.cache:";
 pub(crate) const CLIENT_CERTIFICATE_PREFIX: &str = "com.roo.client-certificate:";
 /// Answers to http-01 challenges: `com.roo.acme.answer:<token>`.
 pub(crate) const ANSWER_PREFIX: &str = "com.roo.acme.answer:";
+/// Answers to tls-alpn-01 challenges: `com.roo.acme.tls-answer:<name>`.
+pub(crate) const TLS_ANSWER_PREFIX: &str = "com.roo.acme.tls-answer:";
 /// Tokens of the API: `com.roo.token:<name>`.
 pub(crate) const TOKEN_PREFIX: &str = "com.roo.token:";
 /// How far a change of the secret is. Also the name under which the new one is sealed.
@@ -122,6 +125,11 @@ pub(crate) fn attempts(name: &str) -> Key {
 /// The key of the answer to the http-01 challenge with `token`.
 pub(crate) fn answer(token: &str) -> Key {
     known(format!("{ANSWER_PREFIX}{token}"))
+}
+
+/// The key of the answer to the tls-alpn-01 challenge of `name`.
+pub(crate) fn tls_answer(name: &str) -> Key {
+    known(format!("{TLS_ANSWER_PREFIX}{name}"))
 }
 
 /// The key of the internal certificate authority.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use rustls_pki_types::CertificateDer;
 
-use crate::support::cluster::{Cluster, Node, tail};
+use crate::support::cluster::{Cluster, Node, Start, tail};
 use crate::support::context::Context;
 use crate::support::https::Https;
 use crate::support::pebble::Pebble;
@@ -15,13 +15,18 @@ use anyhow::Context as _;
 
 /// Three nodes that order at `pebble`, their http listeners on one port of three addresses.
 async fn cluster(context: &Context, pebble: &Pebble, http_port: u16) -> Result<Cluster> {
+    cluster_of(context, pebble, |start| start.http(http_port).args(["--acme-challenge", "http-01"])).await
+}
+
+/// Three nodes that order at `pebble`.
+async fn cluster_of(context: &Context, pebble: &Pebble, with: impl Fn(Start) -> Start) -> Result<Cluster> {
     let file = pebble.ca_file.display().to_string();
     let directory = pebble.directory();
     let more = ["--acme-directory", directory.as_str(), "--acme-ca-file", file.as_str()];
     let starts = Cluster::plan(context, 3, &[])?;
     let mut cluster = Cluster { starts: Vec::new(), nodes: Vec::new() };
     for start in starts {
-        let start = start.http(http_port).without_authority().args(more);
+        let start = with(start).without_authority().args(more);
         cluster.nodes.push(start.spawn().await?);
         cluster.starts.push(start);
     }
@@ -99,6 +104,37 @@ fn nowhere_a_plain_key(context: &Context) -> Result<()> {
     }
     ensure!(files > 3, "only {files} files were looked at");
     Ok(())
+}
+
+#[tokio::test]
+async fn any_node_shows_the_answer_in_a_handshake() -> Result<()> {
+    let context = Context::new();
+    let port = common_port()?;
+    // Nobody listens there for plain http.
+    let pebble = Pebble::start(&context, port, Ipv4Addr::LOCALHOST).await?;
+    let by_tls = ["--acme-challenge", "tls-alpn-01"];
+    let cluster = cluster_of(&context, &pebble, |start| start.https(port).args(by_tls)).await?;
+    let upstream = Upstream::saying("by tls").await?;
+    for (k, node) in cluster.nodes.iter().enumerate() {
+        pebble.dns.set(vec![Ipv4Addr::new(127, 0, 0, u8::try_from(k + 1)?)]);
+        let name = format!("tls{k}.example");
+        node.route(&format!("{name}:https"), &upstream.url()).await?;
+        until("the certificate is at hand", async || {
+            let certs = node.api.get("/roo/v1/certs").await?.json()?;
+            let ready = |cert: &serde_json::Value| cert["name"] == name.as_str() && cert["state"] == "ready";
+            ensure!(certs.as_array().is_some_and(|certs| certs.iter().any(ready)), "{certs}");
+            Ok(())
+        })
+        .await
+        .with_context(|| tail(&pebble.log()))?;
+        let https = Https::trusting(&pebble.root().await?)?;
+        ensure!(https.get(node.https, &name, "/").await?.text() == "by tls");
+        // The challenge is over: who comes with its protocol is shown nothing.
+        let late = https.connect(node.https, &name, &["acme-tls/1"]).await;
+        ensure!(late.is_err(), "it is answered still");
+    }
+    ensure!(pebble.issued() == 3 && pebble.orders() == 3, "{}", tail(&pebble.log()));
+    nowhere_a_plain_key(&context)
 }
 
 #[tokio::test]

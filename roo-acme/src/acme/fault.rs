@@ -29,8 +29,10 @@ pub(crate) enum Fault {
     #[error("the ACME CA takes longer than expected")]
     Slow { retry_at: Option<Timestamp> },
     /// The CA offers no challenge that we can answer.
-    #[error("the ACME CA offers no {challenge} challenge for this name, only {offered:?}")]
-    NotOffered { challenge: &'static str, offered: Vec<String> },
+    #[error(
+        "the ACME CA offers {offered:?} for this name, and of these none is among {wanted:?}; see --acme-challenge"
+    )]
+    NotOffered { wanted: Vec<String>, offered: Vec<String> },
     /// We are set up wrongly.
     #[error(transparent)]
     Setup(#[from] AuthorityError),

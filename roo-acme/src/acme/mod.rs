@@ -9,4 +9,4 @@ mod order;
 
 pub(crate) use account::{Session, StoredAccount};
 pub(crate) use fault::Fault;
-pub(crate) use order::{Answer, Order, Stage};
+pub(crate) use order::{Order, Proof, Stage};

@@ -27,8 +27,8 @@ pub(crate) enum Stage {
     Invalid,
 }
 
-/// What the CA asks for, to be published until the order is decided. No `Debug`: nobody needs it in a log.
-pub(crate) struct Answer {
+/// What the CA asks for, to be shown to it until the order is decided. No `Debug`: nobody needs it in a log.
+pub(crate) struct Proof {
     pub(crate) token: String,
     pub(crate) key_authorization: String,
     /// Whether the CA still waits for it.
@@ -54,33 +54,39 @@ impl Order {
         }
     }
 
-    /// The answers to the challenges of one kind, of decided authorizations too. Asks the CA once per
-    /// authorization; an authorization that is open but offers no such challenge is [`Fault::NotOffered`].
-    pub(crate) async fn answers(&mut self, kind: Challenge) -> Result<Vec<Answer>, Fault> {
-        let mut answers = Vec::new();
+    /// What the CA asks for by the first of `kinds` that it offers, of decided authorizations too. Asks the CA once
+    /// per authorization; one that is open but offers none of them is [`Fault::NotOffered`].
+    pub(crate) async fn proofs(&mut self, kinds: &[Challenge]) -> Result<(Challenge, Vec<Proof>), Fault> {
+        let kind = self.offered(kinds).await?;
+        let mut proofs = Vec::new();
         let mut authorizations = self.inner.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization?;
             let awaited = authorization.status == AuthorizationStatus::Pending;
-            let kinds = authorization.challenges.iter().map(|challenge| &challenge.r#type);
-            let offered: Vec<String> = kinds.map(|kind| format!("{kind:?}")).collect();
-            match authorization.challenge(type_of(kind)) {
-                Some(challenge) if !is_token(&challenge.token) => {
-                    return Err(Fault::Refused { reason: "its challenge has a token that is none".to_owned() });
-                }
-                Some(challenge) => answers.push(Answer {
-                    token: challenge.token.clone(),
-                    key_authorization: challenge.key_authorization().as_str().to_owned(),
-                    awaited,
-                }),
-                None if awaited => {
-                    let challenge = label_of(kind);
-                    return Err(Fault::NotOffered { challenge, offered });
-                }
-                None => {}
+            let Some(challenge) = authorization.challenge(type_of(kind)) else { continue };
+            if !is_token(&challenge.token) {
+                return Err(Fault::Refused { reason: "its challenge has a token that is none".to_owned() });
+            }
+            let key_authorization = challenge.key_authorization().as_str().to_owned();
+            proofs.push(Proof { token: challenge.token.clone(), key_authorization, awaited });
+        }
+        Ok((kind, proofs))
+    }
+
+    /// The first of `kinds` that all open authorizations offer.
+    async fn offered(&mut self, kinds: &[Challenge]) -> Result<Challenge, Fault> {
+        let mut fitting = kinds.to_vec();
+        let mut offered = Vec::new();
+        let mut authorizations = self.inner.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let authorization = authorization?;
+            if authorization.status == AuthorizationStatus::Pending {
+                offered = authorization.challenges.iter().map(|challenge| label_of(&challenge.r#type)).collect();
+                fitting.retain(|kind| offered.iter().any(|offered| offered == kind.label()));
             }
         }
-        Ok(answers)
+        let wanted = || kinds.iter().map(|kind| kind.label().to_owned()).collect();
+        fitting.first().copied().ok_or_else(|| Fault::NotOffered { wanted: wanted(), offered })
     }
 
     /// Tells the CA that the answers are published. Telling it again is harmless.
@@ -155,12 +161,17 @@ const TOKEN_BYTES_MAX: usize = 512;
 fn type_of(kind: Challenge) -> ChallengeType {
     match kind {
         Challenge::Http01 => ChallengeType::Http01,
+        Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
     }
 }
 
-fn label_of(kind: Challenge) -> &'static str {
+fn label_of(kind: &ChallengeType) -> String {
     match kind {
-        Challenge::Http01 => "http-01",
+        ChallengeType::Http01 => "http-01".to_owned(),
+        ChallengeType::Dns01 => "dns-01".to_owned(),
+        ChallengeType::TlsAlpn01 => "tls-alpn-01".to_owned(),
+        ChallengeType::Unknown(kind) => kind.clone(),
+        other => format!("{other:?}"),
     }
 }
 

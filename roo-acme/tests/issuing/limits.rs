@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use roo_acme::{AcmeConfig, Attempts, Authority};
+use roo_acme::{AcmeConfig, Attempts, Authority, Challenges};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
@@ -88,6 +88,7 @@ impl Ca {
             directory: format!("{base}/directory"),
             email: None,
             extra_roots_pem: Some(root_pem.into_bytes()),
+            challenges: Challenges::default(),
         });
         let counter = orders.clone();
         let task = tokio::spawn(async move {

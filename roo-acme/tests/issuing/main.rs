@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod challenges;
 mod internal;
 mod limits;
 mod nemesis;
 mod node;
 mod one_node;
 mod pebble;
+mod shows;
 mod two_nodes;
 mod vault;
 

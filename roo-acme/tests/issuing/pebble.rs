@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use roo_acme::{AcmeConfig, Authority};
+use roo_acme::{AcmeConfig, Authority, Challenge, Challenges};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -16,6 +16,8 @@ pub(crate) struct Site {
     directory: TempDir,
     port: u16,
     management_port: u16,
+    /// Where Pebble looks for answers to tls-alpn-01.
+    tls_port: u16,
     root_pem: String,
 }
 
@@ -35,7 +37,12 @@ impl Site {
         std::fs::write(directory.path().join("cert.pem"), certificate.pem()).unwrap();
         std::fs::write(directory.path().join("key.pem"), key.serialize_pem()).unwrap();
         let [port, management_port] = free_ports();
-        Self { directory, port, management_port, root_pem: certificate.pem() }
+        Self { directory, port, management_port, tls_port: 1, root_pem: certificate.pem() }
+    }
+
+    /// Has Pebble look for answers to tls-alpn-01 at this port.
+    pub(crate) fn with_tls_port(self, tls_port: u16) -> Self {
+        Self { tls_port, ..self }
     }
 
     pub(crate) fn authority(&self) -> Authority {
@@ -43,7 +50,16 @@ impl Site {
             directory: format!("https://127.0.0.1:{}/dir", self.port),
             email: Some("admin@shop.example".to_owned()),
             extra_roots_pem: Some(self.root_pem.clone().into_bytes()),
+            challenges: Challenges::new([Challenge::Http01]),
         })
+    }
+
+    /// The same, with names proven in another way.
+    pub(crate) fn authority_by(&self, challenges: Challenges) -> Authority {
+        match self.authority() {
+            Authority::Acme(config) => Authority::Acme(AcmeConfig { challenges, ..config }),
+            other => other,
+        }
     }
 
     /// Starts a Pebble with empty memory that validates at `http_port` and rejects `bad_nonces` percent of the
@@ -87,7 +103,7 @@ impl Site {
             "certificate": "cert.pem",
             "privateKey": "key.pem",
             "httpPort": http_port,
-            "tlsPort": 1,
+            "tlsPort": self.tls_port,
             "ocspResponderURL": "",
             "externalAccountBindingRequired": false,
         }});

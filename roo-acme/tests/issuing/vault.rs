@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use roo_acme::{Attempts, Certificate, Claim, Inventory, Item, Names, Vault, VaultError};
+use roo_acme::{Answer, Attempts, Certificate, Claim, Inventory, Item, Names, Vault, VaultError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ pub(crate) struct Cluster {
 #[derive(Default)]
 struct State {
     items: BTreeMap<Item, Vec<u8>>,
-    answers: BTreeMap<String, String>,
+    answers: Vec<Answer>,
     answers_ever: usize,
     claim: Option<(u64, Instant, Duration)>,
     claims_ever: u64,
@@ -68,8 +68,22 @@ impl Cluster {
         self.state().items.get(item).cloned()
     }
 
+    /// The text to be given for `token`.
     pub(crate) fn answer(&self, token: &str) -> Option<String> {
-        self.state().answers.get(token).cloned()
+        let text = |answer: &Answer| match answer {
+            Answer::Http { token: found, key_authorization } if found == token => Some(key_authorization.clone()),
+            _ => None,
+        };
+        self.state().answers.iter().find_map(text)
+    }
+
+    /// What the handshake for `name` is to show.
+    pub(crate) fn tls_answer(&self, name: &str) -> Option<String> {
+        let text = |answer: &Answer| match answer {
+            Answer::TlsAlpn { name: found, key_authorization } if found == name => Some(key_authorization.clone()),
+            _ => None,
+        };
+        self.state().answers.iter().find_map(text)
     }
 
     pub(crate) fn answers(&self) -> usize {
@@ -227,12 +241,13 @@ impl Vault for NodeVault {
         Ok(())
     }
 
-    async fn publish_answer(&self, token: &str, key_authorization: &str, claim: &Claim) -> Result<(), VaultError> {
+    async fn publish_answer(&self, answer: &Answer, claim: &Claim) -> Result<(), VaultError> {
         self.travel().await;
         {
             let mut state = self.state()?;
             state.check(claim)?;
-            state.answers.insert(token.to_owned(), key_authorization.to_owned());
+            state.answers.retain(|other| other != answer);
+            state.answers.push(answer.clone());
             state.answers_ever += 1;
         }
         if self.freeze_after_answer.load(Ordering::SeqCst) {
@@ -241,11 +256,11 @@ impl Vault for NodeVault {
         Ok(())
     }
 
-    async fn retract_answer(&self, token: &str, claim: &Claim) -> Result<(), VaultError> {
+    async fn retract_answer(&self, answer: &Answer, claim: &Claim) -> Result<(), VaultError> {
         self.travel().await;
         let mut state = self.state()?;
         state.check(claim)?;
-        state.answers.remove(token);
+        state.answers.retain(|other| other != answer);
         Ok(())
     }
 }

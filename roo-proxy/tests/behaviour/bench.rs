@@ -104,10 +104,15 @@ impl Authority {
     }
 
     pub(crate) fn issue(&self, names: &[&str]) -> (Vec<HostPattern>, Arc<CertifiedKey>) {
+        let (chain, key) = self.issue_pem(names);
+        (names.iter().map(|name| name.parse().unwrap()).collect(), certified_key(&chain, &key).unwrap())
+    }
+
+    /// A certificate and its key, both PEM.
+    pub(crate) fn issue_pem(&self, names: &[&str]) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(names.iter().map(|name| name.to_string()).collect::<Vec<_>>()).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = certified_key(&certificate.pem(), &key.serialize_pem()).unwrap();
-        (names.iter().map(|name| name.parse().unwrap()).collect(), key)
+        (certificate.pem(), key.serialize_pem())
     }
 }

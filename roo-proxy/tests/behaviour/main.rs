@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod acme_tls;
 mod addresses;
 mod answers;
 mod bench;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use roo_acme::{Certificate, Claim, Facts, Item, VaultError};
+use roo_acme::{Answer, Certificate, Claim, Facts, Item, VaultError};
 use roo_kv::{
     Compare, Entry, Expect, Key, Keyring, LeaseId, Op, PutOptions, ReadLevel, Revision, Scan, SealError, Sealer, Store,
     Test, Txn,
@@ -160,6 +160,13 @@ fn key_of(item: &Item) -> Key {
     }
 }
 
+fn key_of_answer(answer: &Answer) -> Key {
+    match answer {
+        Answer::Http { token, .. } => keys::answer(token),
+        Answer::TlsAlpn { name, .. } => keys::tls_answer(name),
+    }
+}
+
 impl roo_acme::Vault for Vault {
     async fn load(&self, item: &Item) -> Result<Option<Vec<u8>>, VaultError> {
         let key = key_of(item);
@@ -201,9 +208,10 @@ impl roo_acme::Vault for Vault {
         self.locks.release(lock_of(&claim)).await.map_err(VaultError::unavailable)
     }
 
-    async fn publish_answer(&self, token: &str, key_authorization: &str, claim: &Claim) -> Result<(), VaultError> {
-        let value = Bytes::from(key_authorization.to_owned());
-        let put = Op::Put { key: keys::answer(token), value, lease: Some(LeaseId(claim.lease)) };
+    async fn publish_answer(&self, answer: &Answer, claim: &Claim) -> Result<(), VaultError> {
+        let (Answer::Http { key_authorization, .. } | Answer::TlsAlpn { key_authorization, .. }) = answer;
+        let value = Bytes::from(key_authorization.clone());
+        let put = Op::Put { key: key_of_answer(answer), value, lease: Some(LeaseId(claim.lease)) };
         let revision = self.fenced(claim, put).await?;
         let missing = self.store.wait_applied_everywhere(revision, PUBLISH_TIMEOUT).await;
         if missing > 0 {
@@ -212,7 +220,7 @@ impl roo_acme::Vault for Vault {
         Ok(())
     }
 
-    async fn retract_answer(&self, token: &str, claim: &Claim) -> Result<(), VaultError> {
-        self.fenced(claim, Op::Delete { key: keys::answer(token) }).await.map(drop)
+    async fn retract_answer(&self, answer: &Answer, claim: &Claim) -> Result<(), VaultError> {
+        self.fenced(claim, Op::Delete { key: key_of_answer(answer) }).await.map(drop)
     }
 }

@@ -95,6 +95,7 @@ fn each_wrong_value_is_refused() {
         ("acme-directory", "http://ca.example"),
         ("acme-email", "nobody"),
         ("acme-ca-file", "/none"),
+        ("acme-challenge", "http-01,http"),
         ("config", "/none"),
     ] {
         let mistakes = resolve(&[(name, value)], &[], &[]).expect_err(name).to_string();

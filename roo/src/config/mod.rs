@@ -2,6 +2,7 @@
 
 mod access_log;
 mod address;
+mod challenge;
 mod file;
 mod known;
 mod setting;
@@ -379,6 +380,7 @@ fn authority(mode: Mode, reader: &mut Reader<'_>, surroundings: &dyn Surrounding
         Ok(None) => Err(format!("there is no file {path}")),
         Err(error) => Err(format!("can't read {path}: {error}")),
     });
+    let challenges = challenge::read(reader);
     let default = match (mode, staging) {
         (_, true) => roo_acme::LETS_ENCRYPT_STAGING,
         (Mode::Run, false) => roo_acme::LETS_ENCRYPT_PRODUCTION,
@@ -388,7 +390,7 @@ fn authority(mode: Mode, reader: &mut Reader<'_>, surroundings: &dyn Surrounding
     match directory.as_str() {
         "internal" => Authority::Internal,
         "off" => Authority::Off,
-        _ => Authority::Acme(AcmeConfig { directory, email, extra_roots_pem }),
+        _ => Authority::Acme(AcmeConfig { directory, email, extra_roots_pem, challenges }),
     }
 }
 

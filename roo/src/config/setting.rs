@@ -94,6 +94,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("acme-email", "MAIL", "Contact for the ACME account"),
     setting("acme-ca-file", "FILE", "PEM file with the roots to trust for the ACME directory, instead of the system's"),
     setting("acme-staging", "BOOL", "Use Let's Encrypt's staging directory").switch().original(&["AcmeStaging"]),
+    setting(
+        "acme-challenge",
+        "LIST",
+        "How names are proven, the preferred way first, separated by commas [default: http-01,tls-alpn-01]",
+    ),
     setting("swarm", "BOOL", "Watch Docker Swarm's services for routes").switch().original(&["Swarm"]),
     setting("docker-host", "URL", "The Docker engine [default: unix:///var/run/docker.sock]"),
     setting("config", "FILE", "Configuration file in JSON"),

@@ -39,6 +39,7 @@ pub struct Start {
     /// Certificates come from the internal CA.
     authority: bool,
     http_port: u16,
+    https_port: u16,
     token: Option<String>,
     ip: String,
     raft_port: u16,
@@ -55,6 +56,7 @@ impl Start {
             environment: Vec::new(),
             authority: true,
             http_port: 0,
+            https_port: 0,
             token: None,
             ip: "127.0.0.1".to_owned(),
             raft_port: 0,
@@ -108,6 +110,12 @@ impl Start {
         self
     }
 
+    /// Fixes the port for https.
+    pub fn https(mut self, port: u16) -> Self {
+        self.https_port = port;
+        self
+    }
+
     /// Fixes the Raft address.
     pub fn raft(mut self, address: SocketAddr) -> Self {
         self.ip = address.ip().to_string();
@@ -127,8 +135,9 @@ impl Start {
         };
         let any = format!("{}:0", self.ip);
         let http = format!("{}:{}", self.ip, self.http_port);
+        let https = format!("{}:{}", self.ip, self.https_port);
         let raft = format!("{}:{}", self.ip, self.raft_port);
-        command.arg("run").args(["--http", &http, "--https", &any, "--api", &any, "--raft", &raft]);
+        command.arg("run").args(["--http", &http, "--https", &https, "--api", &any, "--raft", &raft]);
         if self.authority {
             command.args(["--acme-directory", "internal"]);
         }
