@@ -8,10 +8,13 @@ use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::oid_registry::OID_SIG_ED25519;
 use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
 
 use crate::record::{self, RecordError};
 use crate::timestamp;
+use crate::wish::Reason;
 
 /// A certificate chain with its private key. `Debug` never shows the key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,52 @@ pub struct Certificate {
     pub not_after: Timestamp,
     /// Serial number, lower-case hex.
     pub serial: String,
+    /// Who sees to its end.
+    #[serde(default, skip_serializing_if = "Managed::is_automatic")]
+    pub managed: Managed,
+    /// It was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Revoked>,
+}
+
+/// Who sees to the end of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Managed {
+    /// The issuer: it is renewed in time.
+    #[default]
+    Automatic,
+    /// Whoever brought it in: it is replaced only when it is about to end, and its own authority is not asked.
+    Import,
+}
+
+impl Managed {
+    fn is_automatic(&self) -> bool {
+        *self == Self::Automatic
+    }
+}
+
+/// That a certificate was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// When we had it revoked.
+    #[serde(with = "timestamp")]
+    pub at: Timestamp,
+    /// Why.
+    pub reason: Reason,
+    /// Whether another one is ordered in its place; else its name has none until somebody asks for one.
+    pub renew: bool,
+}
+
+/// What a look at the certificate itself tells besides [`Facts`].
+#[derive(Debug, Clone)]
+pub struct Details {
+    /// The kind of its key: `P-256`, `P-384`, `RSA-2048`, `Ed25519`.
+    pub key: String,
+    /// The leaf, DER.
+    pub leaf: CertificateDer<'static>,
+    /// Certificates in the chain, the leaf included.
+    pub chain_len: usize,
 }
 
 impl Certificate {
@@ -56,7 +105,24 @@ impl Certificate {
             serial: hex(leaf.raw_serial()),
             chain_pem,
             key_pem,
+            managed: Managed::default(),
+            revoked: None,
         })
+    }
+
+    /// Parses the chain for what is not kept beside it.
+    pub fn details(&self) -> Result<Details, CertificateError> {
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(self.chain_pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|error| CertificateError::Chain { reason: error.to_string() })?;
+        let missing = || CertificateError::Chain { reason: "it holds no certificate".to_owned() };
+        let leaf = chain.first().ok_or_else(missing)?.clone();
+        let key = {
+            let (_, parsed) = X509Certificate::from_der(&leaf)
+                .map_err(|error| CertificateError::Leaf { reason: error.to_string() })?;
+            key_kind(&parsed)
+        };
+        Ok(Details { key, leaf, chain_len: chain.len() })
     }
 
     /// The stored form, behind a version byte. Holds the private key: for sealing only.
@@ -78,6 +144,8 @@ impl Certificate {
             not_before: self.not_before,
             not_after: self.not_after,
             serial: self.serial.clone(),
+            managed: self.managed,
+            revoked: self.revoked,
         }
     }
 
@@ -113,6 +181,12 @@ pub struct Facts {
     pub not_after: Timestamp,
     /// Serial number, lower-case hex.
     pub serial: String,
+    /// Who sees to its end.
+    #[serde(default, skip_serializing_if = "Managed::is_automatic")]
+    pub managed: Managed,
+    /// It was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Revoked>,
 }
 
 /// Why PEM texts do not make a certificate. Never quotes the key.
@@ -144,6 +218,16 @@ pub enum CertificateError {
         /// The name that was asked for.
         wanted: String,
     },
+}
+
+/// As people call the kind of a key.
+fn key_kind(leaf: &X509Certificate<'_>) -> String {
+    match leaf.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => format!("RSA-{}", key.key_size()),
+        Ok(PublicKey::EC(point)) => format!("P-{}", point.key_size()),
+        _ if leaf.public_key().algorithm.algorithm == OID_SIG_ED25519 => "Ed25519".to_owned(),
+        _ => "unknown".to_owned(),
+    }
 }
 
 fn names_of(leaf: &X509Certificate<'_>) -> Vec<String> {

@@ -15,6 +15,7 @@ use crate::record::RecordError;
 use crate::schedule::{self, Need};
 use crate::settings::Settings;
 use crate::vault::{Claim, Item, Vault, VaultError};
+use crate::wish::Wish;
 
 /// What the jobs under one claim share.
 pub(crate) struct Desk<V> {
@@ -56,12 +57,18 @@ impl<V: Vault> Desk<V> {
 
     async fn checked_and_issued(&self, name: &str) -> Result<Outcome, IssueError> {
         let attempts = self.attempts(name).await?;
-        let facts = self.facts(name).await?;
+        let certificate = self.certificate(name).await?;
+        let wish = self.read(wish_of(name), Wish::decode).await?;
+        let facts = certificate.as_ref().map(Certificate::facts);
         let now = Timestamp::now();
-        let need = schedule::need(now, &self.authority, name, facts.as_ref(), attempts.as_ref());
+        let need = schedule::need(now, &self.authority, name, facts.as_ref(), attempts.as_ref(), wish.as_ref());
         let Need::Now(urgency) = need else {
             return self.leave(name, facts, attempts).await;
         };
+        if let Some(revocation) = wish.as_ref().and_then(|wish| wish.revoke) {
+            let facts = self.revoke(name, certificate, revocation).await?;
+            return Ok(Outcome::Current { facts, attempts });
+        }
         tracing::info!(name, ?urgency, "getting a certificate");
         let timeout = self.settings.order_timeout;
         let issued = tokio::time::timeout(timeout, self.issue(name)).await;
@@ -75,6 +82,9 @@ impl<V: Vault> Desk<V> {
         if attempts.is_some() || self.attempts(name).await?.is_some() {
             self.vault.remove(&attempts_of(name), &self.claim).await?;
         }
+        if wish.is_some() {
+            self.vault.remove(&wish_of(name), &self.claim).await?;
+        }
         Ok(Outcome::Issued { facts })
     }
 
@@ -85,7 +95,7 @@ impl<V: Vault> Desk<V> {
         facts: Option<Facts>,
         mut attempts: Option<Attempts>,
     ) -> Result<Outcome, IssueError> {
-        let otherwise = schedule::need(Timestamp::now(), &self.authority, name, facts.as_ref(), None);
+        let otherwise = schedule::need(Timestamp::now(), &self.authority, name, facts.as_ref(), None, None);
         if attempts.is_some() && !matches!(otherwise, Need::Now(_)) {
             self.vault.remove(&attempts_of(name), &self.claim).await?;
             attempts = None;
@@ -145,9 +155,8 @@ impl<V: Vault> Desk<V> {
         self.read(attempts_of(name), Attempts::decode).await
     }
 
-    async fn facts(&self, name: &str) -> Result<Option<Facts>, IssueError> {
-        let certificate = self.read(certificate_of(name), Certificate::decode).await?;
-        Ok(certificate.map(|certificate| certificate.facts()))
+    async fn certificate(&self, name: &str) -> Result<Option<Certificate>, IssueError> {
+        self.read(certificate_of(name), Certificate::decode).await
     }
 
     pub(crate) async fn read<T>(
@@ -165,6 +174,11 @@ impl<V: Vault> Desk<V> {
 fn certificate_of(name: &str) -> Item {
     let name = name.to_owned();
     Item::Certificate { name }
+}
+
+pub(crate) fn wish_of(name: &str) -> Item {
+    let name = name.to_owned();
+    Item::Wish { name }
 }
 
 fn attempts_of(name: &str) -> Item {

@@ -47,6 +47,10 @@ pub(crate) enum IssueError {
     BornOld,
     #[error("the order was not complete after {} s", timeout.as_secs())]
     TooSlow { timeout: Duration },
+    #[error("the certificate was not revoked: {0}")]
+    NotRevoked(#[source] Fault),
+    #[error("the certificate was not revoked: it is of {authority}, and this node has no account there")]
+    NoAccountThere { authority: String },
     #[error("the claim to issue is lost")]
     ClaimLost,
     #[error("issuing stopped unexpectedly; this is a mistake in Roo")]
@@ -90,7 +94,7 @@ impl IssueError {
     /// For the memory of failures.
     pub(crate) fn failure(&self) -> Failure {
         let (kind, retry_at) = match self {
-            Self::Acme(fault) | Self::Account(fault) => kind_of(fault),
+            Self::Acme(fault) | Self::Account(fault) | Self::NotRevoked(fault) => kind_of(fault),
             Self::Vault(_) | Self::TooSlow { .. } => (FailureKind::Unreachable, None),
             _ => (FailureKind::Refused, None),
         };

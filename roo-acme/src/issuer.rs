@@ -23,6 +23,7 @@ use crate::inventory::{Inventory, Names};
 use crate::memory::Memory;
 use crate::settings::Settings;
 use crate::vault::{Claim, Vault, VaultError};
+use crate::wish::Wishes;
 
 /// Gets and renews certificates for all wanted names, together with the issuers of the other nodes.
 pub struct Issuer<V> {
@@ -44,7 +45,16 @@ impl<V: Vault> Issuer<V> {
         have: watch::Receiver<Inventory>,
         nudges: mpsc::Receiver<String>,
     ) -> Self {
-        Self { vault, authority, inputs: Inputs { wanted, have, nudges }, settings: Settings::default() }
+        // Nobody wishes for anything: a channel that is closed.
+        let wishes = watch::channel(Wishes::default()).1;
+        Self { vault, authority, inputs: Inputs { wanted, have, wishes, nudges }, settings: Settings::default() }
+    }
+
+    /// Follows what people ask for: the wishes in the store.
+    #[must_use]
+    pub fn with_wishes(mut self, wishes: watch::Receiver<Wishes>) -> Self {
+        self.inputs.wishes = wishes;
+        self
     }
 
     /// Replaces the default times and bounds.
@@ -97,7 +107,9 @@ impl<V: Vault> Issuer<V> {
             self.look(notes, &jobs.names());
             while jobs.len() < self.settings.concurrent_orders_max.max(1) {
                 let (busy, wanted) = (jobs.names(), self.inputs.wanted.borrow().clone());
-                let Some(name) = notes.agenda.take(|name| wanted.contains(name) && !busy.contains(name)) else { break };
+                let wishes = self.inputs.wishes.borrow().clone();
+                let is_wanted = |name: &str| wanted.contains(name) || wishes.contains_key(name);
+                let Some(name) = notes.agenda.take(|name| is_wanted(name) && !busy.contains(name)) else { break };
                 jobs.start(&desk, name);
             }
             if jobs.len() == 0 {
@@ -141,7 +153,8 @@ impl<V: Vault> Issuer<V> {
         }
         agenda.look(|| {
             let (wanted, have) = (inputs.wanted.borrow_and_update().clone(), inputs.have.borrow_and_update().clone());
-            memory.plan(&self.authority, &wanted, &have, busy, DUE_MAX)
+            let wishes = inputs.wishes.borrow_and_update().clone();
+            memory.plan(&self.authority, &wanted, &have, &wishes, busy, DUE_MAX)
         });
     }
 
@@ -185,6 +198,7 @@ impl Notes {
 struct Inputs {
     wanted: watch::Receiver<Names>,
     have: watch::Receiver<Inventory>,
+    wishes: watch::Receiver<Wishes>,
     nudges: mpsc::Receiver<String>,
 }
 
@@ -192,7 +206,9 @@ impl Inputs {
     /// Whether there is news that was not looked at.
     fn have_changed(&self) -> bool {
         // A closed input never changes.
-        self.wanted.has_changed().unwrap_or_default() || self.have.has_changed().unwrap_or_default()
+        self.wanted.has_changed().unwrap_or_default()
+            || self.have.has_changed().unwrap_or_default()
+            || self.wishes.has_changed().unwrap_or_default()
     }
 
     /// Waits for a change; safe to drop. A closed input never changes.
@@ -200,6 +216,7 @@ impl Inputs {
         tokio::select! {
             Ok(()) = self.wanted.changed() => notes.agenda.touch(),
             Ok(()) = self.have.changed() => notes.agenda.touch(),
+            Ok(()) = self.wishes.changed() => notes.agenda.touch(),
             Some(name) = self.nudges.recv() => {
                 notes.memory.asked_for(name);
                 notes.agenda.touch();

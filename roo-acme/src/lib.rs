@@ -11,6 +11,7 @@
 //! - **order**: one attempt at an authority to get a certificate; it is stored, so another node can finish it.
 //! - **challenge**: a way to prove a name to an authority ([`Challenge`]); **answer**: what it then finds on every node.
 //! - **claim**: the lease under which one node of the cluster issues ([`Claim`]); writes are fenced by it.
+//! - **wish**: what a person asks for a name, to be fulfilled by whoever holds the claim ([`Wish`]).
 //! - **attempts**: how often a name failed, why, and when it is tried again ([`Attempts`]).
 //!
 //! # What always holds
@@ -30,6 +31,7 @@ mod issuer;
 mod settings;
 mod tls_alpn;
 mod vault;
+mod wish;
 
 // Internals
 mod acme;
@@ -43,17 +45,20 @@ mod memory;
 mod order;
 mod proof;
 mod record;
+mod revoke;
 mod schedule;
 mod timestamp;
 
 pub use attempts::Attempts;
 pub use authority::{AcmeConfig, Authority, AuthorityError, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
-pub use certificate::{Certificate, CertificateError, Facts};
+pub use certificate::{Certificate, CertificateError, Details, Facts, Managed, Revoked};
 pub use challenge::{Challenge, Challenges, UnknownChallenge};
 pub use internal::{InternalError, internal_root_pem};
 pub use inventory::{Inventory, Names};
 pub use issuer::{CLAIM, Issuer};
 pub use record::RecordError;
+pub use schedule::renew_at;
 pub use settings::Settings;
 pub use tls_alpn::{TlsAlpnError, tls_alpn_certificate};
 pub use vault::{Answer, Claim, Item, Vault, VaultError};
+pub use wish::{Reason, Revocation, Wish, Wishes};

@@ -13,6 +13,7 @@ use crate::certificate::Facts;
 use crate::desk::Outcome;
 use crate::inventory::{Inventory, Names};
 use crate::schedule::{Plan, View, schedule};
+use crate::wish::Wishes;
 
 /// What a node remembers. Grows with the wanted names at most.
 #[derive(Default)]
@@ -37,10 +38,11 @@ impl Memory {
         authority: &Authority,
         wanted: &Names,
         have: &Inventory,
+        wishes: &Wishes,
         busy: &BTreeSet<String>,
         room: usize,
     ) -> Plan {
-        self.tidy(wanted, have);
+        self.tidy(wanted, have, wishes);
         let now = Timestamp::now();
         let mut plan = schedule(&View {
             now,
@@ -50,6 +52,7 @@ impl Memory {
             fresh: &self.fresh,
             attempts: &self.attempts,
             asked: &self.asked,
+            wishes,
             busy,
             room,
         });
@@ -121,7 +124,7 @@ impl Memory {
     }
 
     /// Forgets what has no use any more.
-    fn tidy(&mut self, wanted: &Names, have: &Inventory) {
+    fn tidy(&mut self, wanted: &Names, have: &Inventory, wishes: &Wishes) {
         if self.fresh_since.is_some_and(|since| since.elapsed() > FRESH_FOR) {
             self.fresh.clear();
             self.fresh_since = None;
@@ -130,7 +133,7 @@ impl Memory {
             let shown = have.get(name).is_some_and(|have| have.not_before >= fresh.not_before);
             wanted.contains(name) && !shown
         });
-        self.attempts.retain(|name, _| wanted.contains(name));
+        self.attempts.retain(|name, _| wanted.contains(name) || wishes.contains_key(name));
         self.asked.retain(|name| wanted.contains(name) && !have.contains_key(name));
         self.reported.retain(|name| wanted.contains(name));
     }
@@ -166,7 +169,8 @@ mod tests {
 
     fn due(memory: &mut Memory, wanted: &[&str]) -> (Vec<String>, Option<Timestamp>) {
         let wanted = wanted.iter().map(|name| (*name).to_owned()).collect();
-        let plan = memory.plan(&Authority::Internal, &wanted, &Inventory::default(), &BTreeSet::new(), 4);
+        let plan =
+            memory.plan(&Authority::Internal, &wanted, &Inventory::default(), &Wishes::default(), &BTreeSet::new(), 4);
         (plan.due, plan.next)
     }
 

@@ -79,7 +79,7 @@ impl<V: Vault> Desk<V> {
     }
 
     /// The cluster's account, registered if there is none yet.
-    async fn open(&self, config: &AcmeConfig) -> Result<Session, IssueError> {
+    pub(crate) async fn open(&self, config: &AcmeConfig) -> Result<Session, IssueError> {
         let timeout = self.settings.http_timeout;
         if let Some(session) = self.restored(config).await? {
             return Ok(session);

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 
 use crate::attempts::Attempts;
 use crate::authority::Authority;
-use crate::certificate::Facts;
+use crate::certificate::{Facts, Managed};
 use crate::challenge::Unprovable;
 use crate::inventory::{Inventory, Names};
+use crate::wish::{Wish, Wishes};
 
 /// Everything the schedule looks at.
 pub(crate) struct View<'a> {
@@ -24,6 +25,8 @@ pub(crate) struct View<'a> {
     pub(crate) attempts: &'a BTreeMap<String, Attempts>,
     /// Names that a handshake waits for.
     pub(crate) asked: &'a BTreeSet<String>,
+    /// What people asked for.
+    pub(crate) wishes: &'a Wishes,
     /// Names being worked on.
     pub(crate) busy: &'a BTreeSet<String>,
     /// How many may be started now.
@@ -50,7 +53,7 @@ pub(crate) enum Need {
     At(Timestamp),
     /// What cannot be had.
     Impossible(Unprovable),
-    /// Nothing ever: the authority is off.
+    /// Nothing until somebody asks: the authority is off, or the certificate was revoked for good.
     Nothing,
 }
 
@@ -59,6 +62,8 @@ pub(crate) enum Need {
 pub(crate) enum Urgency {
     /// There is no valid certificate and a handshake waits.
     Asked,
+    /// A person asked for it.
+    Wished,
     /// There is no valid certificate.
     Missing,
     /// The certificate is in the last third of its life.
@@ -74,9 +79,12 @@ pub(crate) enum Urgency {
 pub(crate) fn schedule(view: &View<'_>) -> Plan {
     let mut plan = Plan::default();
     let mut due: Vec<(Urgency, &String)> = Vec::new();
-    for name in view.wanted.iter().filter(|name| !view.busy.contains(*name)) {
+    // A name may be unused and its certificate to be revoked.
+    let revoked = view.wishes.iter().filter(|(name, wish)| wish.revoke.is_some() && !view.wanted.contains(*name));
+    let names = view.wanted.iter().chain(revoked.map(|(name, _)| name));
+    for name in names.filter(|name| !view.busy.contains(*name)) {
         let facts = newest(view.have.get(name), view.fresh.get(name));
-        match need(view.now, view.authority, name, facts, view.attempts.get(name)) {
+        match need(view.now, view.authority, name, facts, view.attempts.get(name), view.wishes.get(name)) {
             Need::Now(Urgency::Missing) if view.asked.contains(name) => {
                 due.push((Urgency::Asked, name));
             }
@@ -99,9 +107,12 @@ pub(crate) fn need(
     name: &str,
     facts: Option<&Facts>,
     attempts: Option<&Attempts>,
+    wish: Option<&Wish>,
 ) -> Need {
     match authority {
         Authority::Off => return Need::Nothing,
+        // To revoke needs no proof.
+        Authority::Acme(_) if wish.is_some_and(|wish| wish.revoke.is_some()) => {}
         Authority::Acme(config) => {
             if let Err(why) = config.challenges.for_name(name, None) {
                 return Need::Impossible(why);
@@ -109,27 +120,42 @@ pub(crate) fn need(
         }
         Authority::Internal => {}
     }
-    let wish = wish(now, authority, name, facts);
-    match (wish, attempts) {
+    let need = match wish {
+        Some(_) => Need::Now(Urgency::Wished),
+        None => by_itself(now, authority, name, facts),
+    };
+    // What failed before somebody asked for another try does not hold it back.
+    let attempts = attempts.filter(|attempts| wish.is_none_or(|wish| attempts.last_at >= wish.at));
+    match (need, attempts) {
         (Need::Now(_), Some(attempts)) if attempts.next_at > now => Need::At(attempts.next_at),
-        _ => wish,
+        _ => need,
     }
 }
 
-/// When a certificate enters the last third of its life, up to a twentieth of the life earlier by name, so
-/// that names issued together are not renewed together.
-pub(crate) fn renew_at(name: &str, facts: &Facts) -> Timestamp {
+/// When a certificate is replaced: as it enters the last third of its life, up to a twentieth of the life earlier by
+/// name, so that names issued together are not renewed together. One that was brought in is left alone until a week,
+/// or a sixth of a short life, before its end.
+pub fn renew_at(name: &str, facts: &Facts) -> Timestamp {
     let start = facts.not_before.as_second();
     let life = facts.not_after.as_second().saturating_sub(start).max(0);
+    if facts.managed == Managed::Import {
+        let left = IMPORTED_LEFT.min(life / 6);
+        return Timestamp::from_second(start + life - left).unwrap_or(facts.not_before);
+    }
     let earlier = life / 20 * i64::from(spread_of(name)) / i64::from(u16::MAX);
     Timestamp::from_second(start + life / 3 * 2 - earlier).unwrap_or(facts.not_before)
 }
 
-/// What `name` would need if nothing had failed.
-fn wish(now: Timestamp, authority: &Authority, name: &str, facts: Option<&Facts>) -> Need {
+/// What `name` would need if nothing had failed and nobody asked for anything.
+fn by_itself(now: Timestamp, authority: &Authority, name: &str, facts: Option<&Facts>) -> Need {
     let Some(facts) = facts else {
         return Need::Now(Urgency::Missing);
     };
+    match facts.revoked {
+        Some(revoked) if revoked.renew => return Need::Now(Urgency::Missing),
+        Some(_) => return Need::Nothing,
+        None => {}
+    }
     if facts.not_after <= now {
         return Need::Now(Urgency::Missing);
     }
@@ -151,6 +177,9 @@ fn newest<'a>(have: Option<&'a Facts>, fresh: Option<&'a Facts>) -> Option<&'a F
         (have, fresh) => have.or(fresh),
     }
 }
+
+/// Seconds before the end of a certificate that was brought in when another is ordered in its place.
+const IMPORTED_LEFT: i64 = 7 * 24 * 3600;
 
 /// A number that is the same for a name on every node (FNV-1a, folded).
 fn spread_of(name: &str) -> u16 {

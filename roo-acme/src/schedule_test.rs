@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::authority::{AcmeConfig, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
+use crate::certificate::Revoked;
+use crate::wish::{Reason, Revocation};
 
 const DAY: i64 = 86_400;
 const NOW: i64 = 1_800_000_000;
@@ -20,6 +22,8 @@ fn facts(authority: &str, not_before: i64, not_after: i64) -> Facts {
         not_before: at(not_before),
         not_after: at(not_after),
         serial: String::new(),
+        managed: Managed::default(),
+        revoked: None,
     }
 }
 
@@ -46,6 +50,7 @@ struct World {
     fresh: BTreeMap<String, Facts>,
     attempts: BTreeMap<String, Attempts>,
     asked: BTreeSet<String>,
+    wishes: Wishes,
     busy: BTreeSet<String>,
 }
 
@@ -63,6 +68,7 @@ impl World {
             fresh: &self.fresh,
             attempts: &self.attempts,
             asked: &self.asked,
+            wishes: &self.wishes,
             busy: &self.busy,
             room,
         })
@@ -108,6 +114,52 @@ fn backoff_holds_a_name_back_and_says_when() {
     let plan = world.plan(&production(), 4);
     assert_eq!(plan.due, ["b.example"]);
     assert_eq!(plan.next, Some(at(NOW + 60)));
+}
+
+#[test]
+fn a_wish_ends_the_back_off_of_what_failed_before_it() {
+    let mut world = World::wanting(&["a.example", "b.example", "c.example"]);
+    world.attempts.insert("a.example".to_owned(), attempts(NOW + 60));
+    world.attempts.insert("b.example".to_owned(), attempts(NOW + 60));
+    let young = facts(LETS_ENCRYPT_PRODUCTION, NOW, NOW + 90 * DAY);
+    world.have.insert_mut("c.example".to_owned(), young);
+    world.wishes.insert_mut("a.example".to_owned(), Wish { at: at(NOW + 1), revoke: None });
+    world.wishes.insert_mut("b.example".to_owned(), Wish { at: at(NOW - 1), revoke: None });
+    world.wishes.insert_mut("c.example".to_owned(), Wish { at: at(NOW - 1), revoke: None });
+    world.wishes.insert_mut("unused.example".to_owned(), Wish { at: at(NOW), revoke: None });
+    let plan = world.plan(&production(), 4);
+    assert_eq!(plan.due, ["a.example", "c.example"]);
+    assert_eq!(plan.next, Some(at(NOW + 60)));
+    assert!(world.plan(&Authority::Off, 4).due.is_empty());
+}
+
+#[test]
+fn what_is_to_be_revoked_need_not_be_used() {
+    let mut world = World::default();
+    let revocation = Revocation { reason: Reason::KeyCompromise, renew: false };
+    world.wishes.insert_mut("*.old.example".to_owned(), Wish { at: at(NOW), revoke: Some(revocation) });
+    assert_eq!(world.plan(&production(), 4).due, ["*.old.example"]);
+}
+
+#[test]
+fn what_was_revoked_is_replaced_unless_somebody_said_otherwise() {
+    for (renew, expected) in [(true, 1), (false, 0)] {
+        let mut world = World::wanting(&["a.example"]);
+        let revoked = Some(Revoked { at: at(NOW), reason: Reason::Unspecified, renew });
+        let had = Facts { revoked, ..facts(LETS_ENCRYPT_PRODUCTION, NOW - 89 * DAY, NOW + DAY) };
+        world.have.insert_mut("a.example".to_owned(), had);
+        assert_eq!(world.plan(&production(), 4).due.len(), expected);
+    }
+}
+
+#[test]
+fn what_was_brought_in_is_left_alone_until_its_last_days() {
+    for (left, life, due) in [(30, 90, false), (8, 90, false), (7, 90, true), (2, 6, false), (1, 6, true)] {
+        let mut world = World::wanting(&["a.example"]);
+        let ours = facts("imported", NOW - (life - left) * DAY, NOW + left * DAY);
+        world.have.insert_mut("a.example".to_owned(), Facts { managed: Managed::Import, ..ours });
+        assert_eq!(!world.plan(&production(), 4).due.is_empty(), due, "{left} of {life} days left");
+    }
 }
 
 #[test]

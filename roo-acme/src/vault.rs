@@ -84,6 +84,11 @@ pub enum Item {
         /// The name that failed.
         name: String,
     },
+    /// What a person asks for a name: [`crate::Wish::encode`].
+    Wish {
+        /// The name it is about.
+        name: String,
+    },
     /// Root certificate and key of the internal CA.
     InternalCa,
 }
@@ -95,6 +100,7 @@ impl fmt::Display for Item {
             Self::Order { name } => write!(f, "order for {name}"),
             Self::Certificate { name } => write!(f, "certificate of {name}"),
             Self::Attempts { name } => write!(f, "attempts for {name}"),
+            Self::Wish { name } => write!(f, "wish for {name}"),
             Self::InternalCa => f.write_str("internal CA"),
         }
     }

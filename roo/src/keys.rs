@@ -9,6 +9,7 @@
 //! | `com.roo.acme.account:<directory>` | the ACME account, sealed | the issuer |
 //! | `com.roo.acme.order:<name>` | the order in flight, sealed | the issuer |
 //! | `com.roo.acme.attempts:<name>` | failures and the next try, sealed | the issuer |
+//! | `com.roo.acme.wish:<name>` | what a person asks for a certificate, sealed | `roo cert renew`, `roo cert revoke` |
 //! | `com.roo.acme.answer:<token>` | an http-01 key authorization | the issuer |
 //! | `com.roo.acme.tls-answer:<name>` | a tls-alpn-01 key authorization | the issuer |
 //! | `com.roo.ca` | the internal certificate authority, sealed | the issuer |
@@ -29,6 +30,8 @@ pub(crate) const INSTANCE_PREFIX: &str = "com.roo.service:";
 pub(crate) const CERTIFICATE_PREFIX: &str = "com.roo.cache:";
 /// Certificates that upstreams are shown: `com.roo.client-certificate:<name>`.
 pub(crate) const CLIENT_CERTIFICATE_PREFIX: &str = "com.roo.client-certificate:";
+/// What people ask for certificates: `com.roo.acme.wish:<name>`.
+pub(crate) const WISH_PREFIX: &str = "com.roo.acme.wish:";
 /// Answers to http-01 challenges: `com.roo.acme.answer:<token>`.
 pub(crate) const ANSWER_PREFIX: &str = "com.roo.acme.answer:";
 /// Answers to tls-alpn-01 challenges: `com.roo.acme.tls-answer:<name>`.
@@ -47,6 +50,7 @@ pub(crate) const SEALED_PREFIXES: &[&str] = &[
     "com.roo.acme.account:",
     "com.roo.acme.order:",
     "com.roo.acme.attempts:",
+    WISH_PREFIX,
     "com.roo.ca",
 ];
 /// Of what belongs to Roo, what people write: a cluster that has none of it, and nothing else, counts as empty.
@@ -120,6 +124,11 @@ pub(crate) fn order(name: &str) -> Key {
 /// The key of the failures recorded for `name`.
 pub(crate) fn attempts(name: &str) -> Key {
     known(format!("com.roo.acme.attempts:{name}"))
+}
+
+/// The key of what is asked for the certificate of `name`.
+pub(crate) fn wish(name: &str) -> Key {
+    known(format!("{WISH_PREFIX}{name}"))
 }
 
 /// The key of the answer to the http-01 challenge with `token`.

@@ -1,31 +1,11 @@
 //! The command line, as people and scripts use it.
 
-use std::process::Output;
-
 use tokio::process::Command;
 
-use crate::support::cluster::{Node, SECRET, Start};
+use crate::support::cli::{ok, roo, text};
+use crate::support::cluster::{SECRET, Start};
 use crate::support::context::{Context, roo_bin};
 use crate::support::{Result, ensure};
-
-async fn roo(node: Option<&Node>, args: &[&str]) -> Result<Output> {
-    let mut command = Command::new(roo_bin());
-    command.args(args).env_clear();
-    if let Some(node) = node {
-        command.env("ROO_ADDR", node.api.address.to_string());
-    }
-    Ok(command.output().await?)
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-async fn ok(node: &Node, args: &[&str]) -> Result<String> {
-    let output = roo(Some(node), args).await?;
-    ensure!(output.status.code() == Some(0), "{args:?} exits with {}: {}", output.status, text(&output));
-    Ok(String::from_utf8(output.stdout)?)
-}
 
 #[tokio::test]
 async fn nouns_and_verbs_do_what_they_say() -> Result<()> {
@@ -112,8 +92,9 @@ async fn the_exit_code_tells_what_went_wrong() -> Result<()> {
 #[tokio::test]
 async fn the_token_is_derived_from_the_secret() -> Result<()> {
     let context = Context::new();
-    let node = Start::new(&context, "node").secret()?.spawn().await?;
+    let mut node = Start::new(&context, "node").secret()?.spawn().await?;
     node.ready().await?;
+    node.api.token = None;
     let output = roo(Some(&node), &["kv", "put", "a", "b"]).await?;
     ensure!(output.status.code() == Some(1) && text(&output).contains("token"), "{}", text(&output));
     let file = context.path("secret");

@@ -10,6 +10,7 @@ mod access_log;
 mod api_tls;
 mod backup;
 mod by_dns;
+mod certs;
 mod cli;
 mod cluster;
 mod condition;

@@ -14,7 +14,7 @@ use crate::support::{Result, ensure};
 use anyhow::Context as _;
 
 /// Three nodes that order at `pebble`, their http listeners on one port of three addresses.
-async fn cluster(context: &Context, pebble: &Pebble, http_port: u16) -> Result<Cluster> {
+pub async fn cluster(context: &Context, pebble: &Pebble, http_port: u16) -> Result<Cluster> {
     cluster_of(context, pebble, |start| start.http(http_port).args(["--acme-challenge", "http-01"])).await
 }
 
@@ -35,7 +35,7 @@ async fn cluster_of(context: &Context, pebble: &Pebble, with: impl Fn(Start) -> 
 }
 
 /// A port that is free on 127.0.0.1 to 127.0.0.3.
-fn common_port() -> Result<u16> {
+pub fn common_port() -> Result<u16> {
     for _ in 0..50 {
         let first = std::net::TcpListener::bind("127.0.0.1:0")?;
         let port = first.local_addr()?.port();
@@ -47,7 +47,7 @@ fn common_port() -> Result<u16> {
     anyhow::bail!("no port is free on three addresses")
 }
 
-async fn leaf(https: &Https, node: &Node, name: &str) -> Result<CertificateDer<'static>> {
+pub async fn leaf(https: &Https, node: &Node, name: &str) -> Result<CertificateDer<'static>> {
     let stream = https.connect(node.https, name, &["http/1.1"]).await?;
     let (_, connection) = stream.get_ref();
     connection.peer_certificates().and_then(|chain| chain.first()).cloned().context("no certificate")

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use instant_acme::{Account, Identifier, NewAccount, NewOrder};
+use instant_acme::{Account, Error, Identifier, NewAccount, NewOrder, RevocationReason, RevocationRequest};
 use rcgen::KeyPair;
-use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use super::http::Https;
 use super::order::Order;
 use crate::authority::AcmeConfig;
+use crate::wish::Reason;
 
 /// An account ready for use.
 pub(crate) struct Session {
@@ -58,6 +59,17 @@ impl Session {
         Ok(Order::new(order))
     }
 
+    /// Has the CA revoke the certificate (RFC 8555 section 7.6). One that was revoked before is no error.
+    pub(crate) async fn revoke(&self, certificate: &CertificateDer<'_>, reason: Reason) -> Result<(), Fault> {
+        let request = RevocationRequest { certificate, reason: Some(code_of(reason)) };
+        match self.account.revoke(&request).await {
+            Err(Error::Api(problem)) if problem.r#type.as_deref().is_some_and(|t| t.ends_with(":alreadyRevoked")) => {
+                Ok(())
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
     /// The order at `url`; [`Fault::OrderGone`] if the CA does not know it.
     pub(crate) async fn resume(&self, url: &str) -> Result<Order, Fault> {
         match self.account.order(url.to_owned()).await.map_err(Fault::from) {
@@ -66,6 +78,16 @@ impl Session {
             Err(Fault::Refused { reason }) => Err(Fault::OrderGone { reason }),
             Err(fault) => Err(fault),
         }
+    }
+}
+
+fn code_of(reason: Reason) -> RevocationReason {
+    match reason {
+        Reason::Unspecified => RevocationReason::Unspecified,
+        Reason::KeyCompromise => RevocationReason::KeyCompromise,
+        Reason::AffiliationChanged => RevocationReason::AffiliationChanged,
+        Reason::Superseded => RevocationReason::Superseded,
+        Reason::CessationOfOperation => RevocationReason::CessationOfOperation,
     }
 }
 

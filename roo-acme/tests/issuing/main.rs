@@ -15,6 +15,7 @@ mod pebble;
 mod shows;
 mod two_nodes;
 mod vault;
+mod wishes;
 
 use std::future::Future;
 use std::time::Duration;

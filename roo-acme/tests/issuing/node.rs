@@ -28,7 +28,9 @@ impl Node {
         let (nudges, receiver) = mpsc::channel(16);
         let shutdown = CancellationToken::new();
         let (wanted, have) = (cluster.wanted.subscribe(), cluster.have.subscribe());
-        let issuer = Issuer::new(vault.clone(), authority, wanted, have, receiver).with_settings(quick());
+        let issuer = Issuer::new(vault.clone(), authority, wanted, have, receiver)
+            .with_wishes(cluster.wishes.subscribe())
+            .with_settings(quick());
         let task = tokio::spawn(issuer.run(shutdown.clone()));
         Self { vault, nudges, shutdown, task }
     }

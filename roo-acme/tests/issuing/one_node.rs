@@ -53,8 +53,10 @@ async fn an_ageing_certificate_is_renewed_with_a_fresh_key() {
     let (cluster, site) = (Cluster::new(), Site::new());
     let answers = Answers::start(&cluster).await;
     let pebble = site.start(answers.port, 0).await;
-    let young = self_signed("young.example", 10, 80, &site);
-    let old = self_signed("old.example", 70, 20, &site);
+    let authority = site.authority();
+    let id = authority.id().unwrap();
+    let young = self_signed("young.example", 10, 80, id);
+    let old = self_signed("old.example", 70, 20, id);
     cluster.put_certificate("young.example", &young);
     cluster.put_certificate("old.example", &old);
     let node = Node::start(&cluster, site.authority());
@@ -133,7 +135,7 @@ async fn a_ca_that_lost_its_memory_is_asked_anew() {
 }
 
 /// A certificate as if the CA had issued it `days_ago`, valid for another `days_left`.
-fn self_signed(name: &str, days_ago: u64, days_left: u64, site: &Site) -> Certificate {
+pub(crate) fn self_signed(name: &str, days_ago: u64, days_left: u64, authority: &str) -> Certificate {
     let day = |days| std::time::Duration::from_hours(24 * days);
     let now = rcgen::date_time_ymd(1970, 1, 1) + std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
@@ -141,5 +143,5 @@ fn self_signed(name: &str, days_ago: u64, days_left: u64, site: &Site) -> Certif
     params.not_before = now - day(days_ago);
     params.not_after = now + day(days_left);
     let chain_pem = params.self_signed(&key).unwrap().pem();
-    Certificate::from_pem(chain_pem, key.serialize_pem(), site.authority().id().unwrap()).unwrap()
+    Certificate::from_pem(chain_pem, key.serialize_pem(), authority).unwrap()
 }

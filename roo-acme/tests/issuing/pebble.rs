@@ -4,10 +4,15 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use roo_acme::{AcmeConfig, Authority, Challenge, Challenges};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::eventually;
 
@@ -23,6 +28,8 @@ pub(crate) struct Site {
 
 /// A running Pebble; killed when dropped, its log printed if the test failed.
 pub(crate) struct Pebble {
+    management_port: u16,
+    root_pem: String,
     dns: Child,
     ca: Child,
     log: PathBuf,
@@ -89,7 +96,8 @@ impl Site {
             .stderr(output)
             .spawn()
             .expect(INSTALL);
-        let mut pebble = Pebble { dns, ca, log };
+        let (management_port, root_pem) = (self.management_port, self.root_pem.clone());
+        let mut pebble = Pebble { management_port, root_pem, dns, ca, log };
         for port in [dns_management_port, self.port] {
             pebble.wait_for(port).await;
         }
@@ -120,6 +128,34 @@ impl Pebble {
     /// Whether it was set up to reject so many percent of the nonces.
     pub(crate) fn rejects_nonces(&self, percent: u8) -> bool {
         self.log().contains(&format!("reject {percent}% of good nonces"))
+    }
+
+    /// What the CA says of the certificate with this serial number: `Valid` or `Revoked`.
+    pub(crate) async fn revoked(&self, serial: &str) -> Option<String> {
+        let path = format!("/cert-status-by-serial/{}", serial.trim_start_matches('0'));
+        let answer = self.ask(&path).await.unwrap();
+        let body: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1)?).ok()?;
+        body.get("Status")?.as_str().map(str::to_owned)
+    }
+
+    /// Asks at the management port; head and body.
+    async fn ask(&self, path: &str) -> std::io::Result<String> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.root_pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(("127.0.0.1", self.management_port)).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
     }
 
     fn log(&self) -> String {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use roo_acme::{Answer, Attempts, Certificate, Claim, Inventory, Item, Names, Vault, VaultError};
+use roo_acme::{Answer, Attempts, Certificate, Claim, Inventory, Item, Names, Vault, VaultError, Wish, Wishes};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,6 +17,8 @@ pub(crate) struct Cluster {
     pub(crate) wanted: watch::Sender<Names>,
     /// Certificates that are there, for the issuers.
     pub(crate) have: watch::Sender<Inventory>,
+    /// What people ask for, for the issuers.
+    pub(crate) wishes: watch::Sender<Wishes>,
 }
 
 #[derive(Default)]
@@ -32,7 +34,12 @@ struct State {
 
 impl Cluster {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), wanted: watch::Sender::default(), have: watch::Sender::default() })
+        Arc::new(Self {
+            state: Mutex::default(),
+            wanted: watch::Sender::default(),
+            have: watch::Sender::default(),
+            wishes: watch::Sender::default(),
+        })
     }
 
     /// Adds names to be served.
@@ -42,6 +49,12 @@ impl Cluster {
                 wanted.insert_mut((*name).to_owned());
             }
         });
+    }
+
+    /// As the API does when a person asks.
+    pub(crate) fn wish(&self, name: &str, wish: Wish) {
+        self.state().items.insert(Item::Wish { name: name.to_owned() }, wish.encode());
+        self.wishes.send_modify(|wishes| wishes.insert_mut(name.to_owned(), wish));
     }
 
     pub(crate) fn certificate(&self, name: &str) -> Option<Certificate> {
@@ -206,6 +219,9 @@ impl Vault for NodeVault {
         let mut state = self.state()?;
         state.check(claim)?;
         state.items.remove(item);
+        if let Item::Wish { name } = item {
+            self.cluster.wishes.send_if_modified(|wishes| wishes.remove_mut(name));
+        }
         Ok(())
     }
 

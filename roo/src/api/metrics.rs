@@ -22,5 +22,8 @@ pub(super) async fn render(State(api): Shared) -> impl IntoResponse {
     for (name, not_after) in api.certificates.not_after() {
         gauge!("roo_tls_cert_not_after_seconds", "name" => name).set(not_after as f64);
     }
+    for (state, count) in api.certificates.states(&api.vault).await {
+        gauge!("roo_tls_certs", "state" => state).set(count as f64);
+    }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], api.metrics.render())
 }

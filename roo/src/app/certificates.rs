@@ -1,113 +1,17 @@
-//! Certificates: from the store to the proxy, and what is known about them.
+//! Certificates: from the store to the proxy.
 
 use std::collections::HashSet;
 use std::num::NonZero;
 use std::sync::Arc;
 
-use roo_acme::{Facts, Inventory, Names};
+use roo_acme::{Facts, Inventory, Names, Wishes};
 use roo_kv::{Batch, Event, Store};
-use roo_proxy::{Certificates, Control, HostName, HostPattern};
+use roo_proxy::{Certificates, Control, HostPattern};
 use rustls::sign::CertifiedKey;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::Vault;
+use super::{CertificateBook, Vault};
 use crate::keys;
-
-/// What this node knows about certificates.
-#[derive(Clone)]
-pub(crate) struct CertificateBook {
-    have: watch::Receiver<Inventory>,
-    wanted: watch::Receiver<Names>,
-}
-
-impl CertificateBook {
-    /// Whether the store's certificates were read at least once.
-    pub(crate) fn is_loaded(&self) -> bool {
-        // Nobody has looked at this receiver. An error means that the store has stopped.
-        self.have.has_changed().unwrap_or(true)
-    }
-
-    /// How many certificates there are.
-    pub(crate) fn len(&self) -> usize {
-        self.have.borrow().size()
-    }
-
-    /// Names and the end of their certificates, in seconds since 1970.
-    pub(crate) fn not_after(&self) -> Vec<(String, i64)> {
-        self.have.borrow().iter().map(|(name, facts)| (name.clone(), facts.not_after.as_second())).collect()
-    }
-
-    /// One object per certificate and per name that waits for one.
-    pub(crate) async fn rows(&self, vault: &Vault) -> Vec<Value> {
-        let have = self.have.borrow().clone();
-        let wanted = self.wanted.borrow().clone();
-        let mut rows: Vec<Value> = have.iter().map(|(name, facts)| row(name, facts, wanted.contains(name))).collect();
-        for name in wanted.iter().filter(|name| !have.contains_key(*name)) {
-            let (state, note) = waiting(name, vault).await;
-            rows.push(json!({ "name": name, "state": state, "note": note }));
-        }
-        rows
-    }
-
-    /// Which certificate answers for a host, or why there is none.
-    pub(crate) async fn explain(&self, host: &HostName, vault: &Vault) -> Value {
-        let have = self.have.borrow().clone();
-        let wildcard = host.as_str().split_once('.').map(|(_, parent)| format!("*.{parent}"));
-        let names = [Some(host.to_string()), wildcard];
-        let found = names.iter().flatten().find_map(|name| Some((name, have.get(name)?)));
-        if let Some((name, facts)) = found {
-            return json!({
-                "name": name,
-                "state": "ready",
-                "issuer": facts.issuer,
-                "not_after": facts.not_after.to_string(),
-            });
-        }
-        let wanted = self.wanted.borrow().clone();
-        let Some(name) = names.into_iter().flatten().find(|name| wanted.contains(name)) else {
-            return json!({ "state": "missing", "note": "nobody has asked for one" });
-        };
-        let (state, note) = waiting(&name, vault).await;
-        json!({ "state": state, "note": note })
-    }
-
-    /// Waits until there is a certificate for `name`.
-    pub(super) async fn wait_for(&self, name: &str) {
-        let mut have = self.have.clone();
-        // An error means that the store has stopped: then nobody waits any more.
-        let _ = have.wait_for(|have| have.contains_key(name)).await;
-    }
-
-    /// The facts, to be followed.
-    pub(super) fn inventory(&self) -> watch::Receiver<Inventory> {
-        self.have.clone()
-    }
-}
-
-/// How far a certificate is that is not there yet.
-async fn waiting(name: &str, vault: &Vault) -> (&'static str, String) {
-    match vault.attempts(name).await {
-        Some(attempts) if attempts.failures > 0 => ("failed", failure(&attempts)),
-        _ => ("waiting", String::new()),
-    }
-}
-
-fn failure(attempts: &roo_acme::Attempts) -> String {
-    format!("failed {} times, next try {}: {}", attempts.failures, attempts.next_at, attempts.last_error)
-}
-
-fn row(name: &str, facts: &Facts, wanted: bool) -> Value {
-    json!({
-        "name": name,
-        "state": if wanted { "ready" } else { "unused" },
-        "names": facts.names,
-        "issuer": facts.issuer,
-        "not_before": facts.not_before.to_string(),
-        "not_after": facts.not_after.to_string(),
-        "serial": facts.serial,
-    })
-}
 
 /// Keeps the proxy's certificates as the store has them. Ends when the store does.
 pub(super) fn publish(
@@ -115,6 +19,7 @@ pub(super) fn publish(
     vault: Arc<Vault>,
     control: Control,
     wanted: watch::Receiver<Names>,
+    wishes: watch::Receiver<Wishes>,
 ) -> CertificateBook {
     let (sender, have) = watch::channel(Inventory::default());
     let mut changes = store.watch(keys::CERTIFICATE_PREFIX);
@@ -128,7 +33,7 @@ pub(super) fn publish(
             sender.send_replace(known.facts.clone());
         }
     });
-    CertificateBook { have, wanted }
+    CertificateBook::new(have, wanted, wishes)
 }
 
 /// The certificates, and what may be told of them.
@@ -150,7 +55,11 @@ impl Known {
         for Change { name, opened } in changes {
             match opened {
                 Some(Ok(Opened { pattern, facts, key })) => {
-                    self.served.set(vec![pattern], key);
+                    // One that was revoked is served until another takes its place, if there is to be another.
+                    match facts.revoked.is_none_or(|revoked| revoked.renew) {
+                        true => self.served.set(vec![pattern], key),
+                        false => self.served.remove(&pattern),
+                    }
                     self.facts.insert_mut(name, facts);
                 }
                 // The one before is served on.

@@ -3,6 +3,7 @@
 mod activation;
 mod answers;
 mod catalog;
+mod certificate_book;
 mod certificates;
 pub(crate) mod client_certificates;
 mod demo;
@@ -20,12 +21,13 @@ mod supervisor;
 mod swarm;
 pub(crate) mod tokens;
 mod vault;
+pub(crate) mod wishes;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) use catalog::CatalogBook;
-pub(crate) use certificates::CertificateBook;
+pub(crate) use certificate_book::{CertificateBook, is_imported};
 pub(crate) use client_certificates::{ClientCertificateBook, ClientCertificateError};
 pub(crate) use near::near;
 pub(crate) use registrar::{Registered, Registrar};
@@ -35,6 +37,7 @@ pub(crate) use signals::Stop;
 pub(crate) use swarm::{SOURCE_PREFIX as SWARM_SOURCE_PREFIX, SwarmBook};
 pub(crate) use tokens::{Grant, TokenBook, TokenError};
 pub(crate) use vault::Vault;
+pub(crate) use wishes::WishError;
 
 use crate::cli::Failure;
 use crate::config::{Config, Mode, Process, listen_address};

@@ -25,7 +25,7 @@ use super::signals::{self, Stop, Upgrade};
 use super::supervisor;
 use super::{
     CatalogBook, CertificateBook, Registrar, Rotation, RouteBook, TokenBook, Vault, answers, catalog, certificates,
-    client_certificates, routes, swarm,
+    client_certificates, routes, swarm, wishes,
 };
 use crate::api::{self, Api, ApiTls, AuditLog, Policy};
 use crate::cli::Failure;
@@ -150,7 +150,9 @@ impl Node {
         let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
 
         let (wanted_sender, wanted) = watch::channel(Names::default());
-        let certificates = certificates::publish(&store, vault.clone(), control.clone(), wanted.clone());
+        let wishes = wishes::follow(&store, vault.clone());
+        let certificates =
+            certificates::publish(&store, vault.clone(), control.clone(), wanted.clone(), wishes.clone());
         let client_certificates = client_certificates::publish(&store, vault.clone(), control.clone());
         answers::publish(&store, control.clone());
         let routes = routes::publish(&store, control.clone(), wanted_sender);
@@ -164,7 +166,8 @@ impl Node {
         let nudges = nudges(events);
         let (upgrade_sender, upgrades) = upgrade::channel();
         let loading = (routes.clone(), catalog.clone(), certificates.clone());
-        let issuer = Issuer::new(vault.clone(), config.authority, wanted, certificates.inventory(), nudges);
+        let issuer =
+            Issuer::new(vault.clone(), config.authority, wanted, certificates.inventory(), nudges).with_wishes(wishes);
         let mut tasks = vec![
             tokio::spawn(issuer.run(shutdown.clone())),
             serve_api(

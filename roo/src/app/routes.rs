@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use roo_acme::Names;
 use roo_kv::{Batch, Entry, Event, Key, Revision, Store};
-use roo_proxy::{Control, Origin, Route, RouteTable, Scheme};
+use roo_proxy::{Control, HostPattern, Origin, Route, RouteTable, Scheme};
 use rpds::RedBlackTreeMapSync;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -55,6 +55,17 @@ impl RouteBook {
             Ok((_, route)) => (Some(source(route).to_owned()), Some(stored.revision), None),
             Err(error) => (None, Some(stored.revision), Some(error.clone())),
         }
+    }
+
+    /// The https origins that are served with a certificate stored under `name`, as the name of a host or a wildcard.
+    pub(crate) fn served_by(&self, name: &HostPattern) -> Vec<String> {
+        let covered = |host: &HostPattern| match (name, host) {
+            (_, host) if name == host => true,
+            (HostPattern::Wildcard(_), HostPattern::Exact(host)) => name.matches(host),
+            _ => false,
+        };
+        let https = |origin: &Origin| origin.scheme == Scheme::Https && covered(&origin.host);
+        self.origins(|_| true).iter().filter(|origin| https(origin)).map(Origin::to_string).collect()
     }
 
     /// The origins that are served and `shown`.

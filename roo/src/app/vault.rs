@@ -67,6 +67,12 @@ impl Vault {
         self.locks.holder(roo_acme::CLAIM).await
     }
 
+    /// The certificate stored under `name`, as far as this node knows, if it can be opened.
+    pub(super) async fn certificate(&self, name: &str) -> Option<Certificate> {
+        let entry = self.store.get(&keys::certificate(name), ReadLevel::Stale).await.ok()??;
+        self.open_certificate(name, &entry.value).ok()
+    }
+
     /// What went wrong with `name` so far, as far as this node knows.
     pub(super) async fn attempts(&self, name: &str) -> Option<roo_acme::Attempts> {
         let key = keys::attempts(name);
@@ -156,6 +162,7 @@ fn key_of(item: &Item) -> Key {
         Item::Order { name } => keys::order(name),
         Item::Certificate { name } => keys::certificate(name),
         Item::Attempts { name } => keys::attempts(name),
+        Item::Wish { name } => keys::wish(name),
         Item::InternalCa => keys::internal_ca(),
     }
 }

@@ -47,7 +47,7 @@ pub(super) struct ClientArgs {
     ca_file: Option<PathBuf>,
     /// How many seconds an answer may take
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
-    timeout: u64,
+    pub(super) timeout: u64,
     /// Print JSON
     #[arg(long, global = true)]
     pub(super) json: bool,

@@ -1,6 +1,7 @@
 //! What tests start, ask and wait for.
 
 pub mod api;
+pub mod cli;
 pub mod cluster;
 pub mod context;
 pub mod dns;

@@ -75,6 +75,14 @@ impl Pebble {
         Ok(answer.text())
     }
 
+    /// What it says of the certificate with this serial number: `Valid` or `Revoked`.
+    pub async fn status_of(&self, serial: &str) -> Result<String> {
+        let path = format!("/cert-status-by-serial/{}", serial.trim_start_matches('0'));
+        let answer = self.client.send(self.management, "localhost", request(http::Method::GET, "localhost", &path, ""));
+        let answer = answer.await?.json()?;
+        answer["Status"].as_str().map(str::to_owned).with_context(|| answer.to_string())
+    }
+
     /// How many orders it has taken for names that contain `part`, and in all when that is empty.
     pub fn orders(&self) -> usize {
         self.process.output().lines().filter(|line| line.contains("Added order")).count()
