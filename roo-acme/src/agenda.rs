@@ -22,11 +22,11 @@ pub(crate) struct Agenda {
 /// Names that one look finds at most.
 pub(crate) const DUE_MAX: usize = 1_024;
 
+/// A look counts as this long at least: changes come in swarms.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+
 /// Looks take no more than one part in so many of a processor's time.
 const LOOK_SHARE: u32 = 20;
-
-/// The longest sleep; also repairs what a lost wake-up would break.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 impl Agenda {
     /// Something has changed: look soon.
@@ -45,7 +45,7 @@ impl Agenda {
         let began = Instant::now();
         if (self.stale || self.due.is_empty()) && self.look_from.is_none_or(|from| from <= began) {
             let Plan { due, next, impossible: _ } = plan();
-            let took = began.elapsed();
+            let took = began.elapsed().max(LOOK_MIN);
             *self = Agenda { due: due.into(), next, stale: false, look_from: Some(began + took * LOOK_SHARE) };
         }
     }
@@ -63,18 +63,25 @@ impl Agenda {
         found
     }
 
-    /// How long to sleep if nothing happens; bounded, because the clock may be set and machines may be suspended.
-    pub(crate) fn pause(&self) -> Duration {
-        let left = self.next.map(|next| next.duration_since(Timestamp::now()));
-        let left = left.map_or(LOOK_AGAIN, |left| Duration::try_from(left).unwrap_or(Duration::ZERO));
+    /// How long to sleep at `now` if nothing happens; bounded by `longest`, because the clock may be set and machines
+    /// may be suspended.
+    pub(crate) fn pause(&self, now: Timestamp, longest: Duration) -> Duration {
+        let left = self.next.map(|next| next.duration_since(now));
+        let left = left.map_or(longest, |left| Duration::try_from(left).unwrap_or(Duration::ZERO));
         let soon = self.look_from.filter(|_| self.stale).map(|from| from.saturating_duration_since(Instant::now()));
-        left.min(soon.unwrap_or(LOOK_AGAIN)).clamp(Duration::from_millis(10), LOOK_AGAIN)
+        left.min(soon.unwrap_or(longest)).clamp(Duration::from_millis(10), longest.max(Duration::from_millis(10)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    fn pause(agenda: &Agenda) -> Duration {
+        agenda.pause(Timestamp::now(), LONGEST)
+    }
 
     fn plan(names: &[&str]) -> Plan {
         Plan { due: names.iter().map(|name| (*name).to_owned()).collect(), ..Plan::default() }
@@ -88,7 +95,7 @@ mod tests {
         assert_eq!(agenda.take(still).as_deref(), Some("a"));
         agenda.look(|| unreachable!("nothing has changed"));
         assert_eq!((agenda.take(still).as_deref(), agenda.take(still)), (Some("c"), None));
-        assert!(agenda.pause() < LOOK_AGAIN, "there may be more");
+        assert!(pause(&agenda) < LONGEST, "there may be more");
         while agenda.is_empty() {
             agenda.look(|| plan(&["d"]));
         }
@@ -105,7 +112,7 @@ mod tests {
         });
         agenda.touch();
         agenda.look(|| unreachable!("it is too soon"));
-        assert!(agenda.pause() > Duration::from_millis(100), "{:?}", agenda.pause());
+        assert!(pause(&agenda) > Duration::from_millis(100), "{:?}", pause(&agenda));
         assert!(!agenda.is_empty());
     }
 }

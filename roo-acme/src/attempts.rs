@@ -1,5 +1,7 @@
 //! The memory of failures: how often a name failed, why, and when it may be tried again.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -79,12 +81,19 @@ impl Attempts {
         record::decode(bytes)
     }
 
-    /// The memory after one more `failure` at `now`. `spread` in `0.0..1.0` is the jitter.
+    /// The memory after one more `failure` at `now`. `spread` in `0.0..1.0` is the jitter. `left` is how long the
+    /// present certificate still holds: waits shrink with it, so that there are tries before its end.
     ///
     /// Refusals and silences wait by their own counts: a CA that was away for a day must not push a name
     /// into the long waits meant for names that the CA refuses. The first fall-back to another kind of challenge
     /// follows soon.
-    pub(crate) fn after(earlier: Option<&Self>, failure: &Failure, now: Timestamp, spread: f64) -> Self {
+    pub(crate) fn after(
+        earlier: Option<&Self>,
+        failure: &Failure,
+        now: Timestamp,
+        spread: f64,
+        left: Option<Duration>,
+    ) -> Self {
         let failures = earlier.map_or(0, |attempts| attempts.failures);
         let refusals = earlier.map_or(0, |attempts| attempts.refusals);
         let silences = failures.saturating_sub(refusals);
@@ -99,6 +108,7 @@ impl Attempts {
                 (refusals, Backoff::UNREACHABLE.delay(silences, spread))
             }
         };
+        let delay = left.map_or(delay, |left| delay.min((left / 8).max(SHORTENED_MIN)));
         let own = now.saturating_add(delay).unwrap_or(Timestamp::MAX);
         let latest = now.saturating_add(RETRY_AFTER_MAX).unwrap_or(Timestamp::MAX);
         let asked = failure.retry_at.unwrap_or(now).min(latest);
@@ -114,7 +124,10 @@ impl Attempts {
 }
 
 /// A longer `Retry-After` is cut to this: no published limit is longer than a week.
-const RETRY_AFTER_MAX: std::time::Duration = std::time::Duration::from_hours(7 * 24);
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(7 * 24);
+
+/// Waits are not shortened below this: Let's Encrypt blocks a name after five failed validations an hour.
+const SHORTENED_MIN: Duration = Duration::from_mins(20);
 
 const ERROR_BYTES_MAX: usize = 1024;
 
@@ -152,11 +165,11 @@ mod tests {
         let mut attempts = None;
         for _ in 0..50 {
             let failure = failure(FailureKind::Unreachable);
-            attempts = Some(Attempts::after(attempts.as_ref(), &failure, now, 0.0));
+            attempts = Some(Attempts::after(attempts.as_ref(), &failure, now, 0.0, None));
         }
         assert_eq!(seconds_until_next(attempts.as_ref().unwrap()), 15 * 60);
         let refused = failure(FailureKind::Refused);
-        let attempts = Attempts::after(attempts.as_ref(), &refused, now, 0.0);
+        let attempts = Attempts::after(attempts.as_ref(), &refused, now, 0.0, None);
         assert_eq!(seconds_until_next(&attempts), 30);
         assert_eq!((attempts.failures, attempts.refusals), (51, 1));
     }
@@ -165,12 +178,12 @@ mod tests {
     fn another_kind_of_challenge_follows_soon_but_only_once() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let by = |challenge| Failure { challenge: Some(challenge), another: true, ..failure(FailureKind::Refused) };
-        let first = Attempts::after(None, &by(Challenge::Http01), now, 0.0);
+        let first = Attempts::after(None, &by(Challenge::Http01), now, 0.0, None);
         assert_eq!((seconds_until_next(&first), first.challenge), (5, Some(Challenge::Http01)));
-        let second = Attempts::after(Some(&first), &by(Challenge::TlsAlpn01), now, 0.0);
+        let second = Attempts::after(Some(&first), &by(Challenge::TlsAlpn01), now, 0.0, None);
         assert_eq!((seconds_until_next(&second), second.challenge), (150, Some(Challenge::TlsAlpn01)));
         // What is no failure of a challenge does not forget it.
-        let third = Attempts::after(Some(&second), &failure(FailureKind::Unreachable), now, 0.0);
+        let third = Attempts::after(Some(&second), &failure(FailureKind::Unreachable), now, 0.0, None);
         assert_eq!(third.challenge, Some(Challenge::TlsAlpn01));
         assert_eq!(Attempts::decode(&third.encode()).unwrap(), third);
     }
@@ -181,7 +194,7 @@ mod tests {
         let mut refused = failure(FailureKind::Refused);
         for (retry_after, expected) in [(5, 30), (3600, 3600), (86_400 * 365, 86_400 * 7)] {
             refused.retry_at = Some(Timestamp::from_second(1_800_000_000 + retry_after).unwrap());
-            let attempts = Attempts::after(None, &refused, now, 0.0);
+            let attempts = Attempts::after(None, &refused, now, 0.0, None);
             assert_eq!(seconds_until_next(&attempts), expected);
         }
     }

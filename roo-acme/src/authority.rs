@@ -34,16 +34,24 @@ pub struct AcmeConfig {
     pub extra_roots_pem: Option<Vec<u8>>,
     /// How names are proven to it.
     pub challenges: Challenges,
+    /// The profile to order by (draft-ietf-acme-profiles); `None` = the CA's default.
+    pub profile: Option<String>,
 }
 
 impl AcmeConfig {
     /// Let's Encrypt production without a contact.
     pub fn lets_encrypt() -> Self {
+        Self::at(LETS_ENCRYPT_PRODUCTION)
+    }
+
+    /// The CA with this directory, without a contact, trusted by the system's roots.
+    pub fn at(directory: &str) -> Self {
         Self {
-            directory: LETS_ENCRYPT_PRODUCTION.to_owned(),
+            directory: directory.to_owned(),
             email: None,
             extra_roots_pem: None,
             challenges: Challenges::default(),
+            profile: None,
         }
     }
 
@@ -87,6 +95,14 @@ impl Authority {
             Self::Acme(config) => Some(&config.directory),
             Self::Internal => Some(INTERNAL),
             Self::Off => None,
+        }
+    }
+
+    /// The ACME CA that certificates marked `id` are from, if it is one of ours.
+    pub(crate) fn acme(&self, id: &str) -> Option<&AcmeConfig> {
+        match self {
+            Self::Acme(config) if config.directory == id => Some(config),
+            _ => None,
         }
     }
 

@@ -1,8 +1,10 @@
 //! Where the holder of the claim works: check again, order, save, clean up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
+
 use tokio::sync::OnceCell;
 
 use crate::acme::Session;
@@ -12,6 +14,7 @@ use crate::certificate::{Certificate, Facts};
 use crate::failure::{IssueError, with_sources};
 use crate::internal::InternalCa;
 use crate::record::RecordError;
+use crate::renewal::{self, Renewal};
 use crate::schedule::{self, Need};
 use crate::settings::Settings;
 use crate::vault::{Claim, Item, Vault, VaultError};
@@ -31,11 +34,15 @@ pub(crate) struct Desk<V> {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// There was nothing to do after all; this is how things stand in the store.
-    Current { facts: Option<Facts>, attempts: Option<Attempts> },
+    Current { facts: Option<Facts>, attempts: Option<Attempts>, renewal: Option<Renewal> },
     /// A new certificate is in the store.
     Issued { facts: Facts },
     /// It failed; `pause` = other names would fail as well now.
     Failed { attempts: Attempts, pause: bool },
+    /// Nobody wants the name; what is kept of it stays until it is looked at again.
+    Unused { look_at: Timestamp },
+    /// Nothing is kept of the name any more.
+    Retired,
     /// The claim is lost; nothing more may be written.
     ClaimLost,
 }
@@ -56,27 +63,33 @@ impl<V: Vault> Desk<V> {
     }
 
     async fn checked_and_issued(&self, name: &str) -> Result<Outcome, IssueError> {
+        self.unmark(name).await?;
         let attempts = self.attempts(name).await?;
         let certificate = self.certificate(name).await?;
         let wish = self.read(wish_of(name), Wish::decode).await?;
         let facts = certificate.as_ref().map(Certificate::facts);
-        let now = Timestamp::now();
-        let need = schedule::need(now, &self.authority, name, facts.as_ref(), attempts.as_ref(), wish.as_ref());
+        let renewal = match &certificate {
+            Some(certificate) => self.renewal(name, certificate).await?,
+            None => None,
+        };
+        let now = self.settings.clock.now();
+        let (known, asked) = (facts.as_ref(), wish.as_ref());
+        let need = schedule::need(now, &self.authority, name, known, attempts.as_ref(), asked, renewal.as_ref());
         let Need::Now(urgency) = need else {
-            return self.leave(name, facts, attempts).await;
+            return self.leave(name, facts, attempts, renewal).await;
         };
         if let Some(revocation) = wish.as_ref().and_then(|wish| wish.revoke) {
             let facts = self.revoke(name, certificate, revocation).await?;
-            return Ok(Outcome::Current { facts, attempts });
+            return Ok(Outcome::Current { facts, attempts, renewal });
         }
         tracing::info!(name, ?urgency, "getting a certificate");
         let timeout = self.settings.order_timeout;
-        let issued = tokio::time::timeout(timeout, self.issue(name)).await;
+        let issued = tokio::time::timeout(timeout, self.issue(name, certificate.as_ref())).await;
         let facts = issued.unwrap_or(Err(IssueError::TooSlow { timeout }))?.facts();
         metrics::counter!("roo_acme_orders_total", "result" => "issued").increment(1);
         tracing::info!(name, serial = facts.serial, not_after = %facts.not_after, "certificate issued");
         // It is served, but ordering it over and over would be ours to answer for.
-        if schedule::renew_at(name, &facts) <= now {
+        if renewal::renew_at(name, &facts, None) <= now {
             return Err(IssueError::BornOld);
         }
         if attempts.is_some() || self.attempts(name).await?.is_some() {
@@ -94,22 +107,56 @@ impl<V: Vault> Desk<V> {
         name: &str,
         facts: Option<Facts>,
         mut attempts: Option<Attempts>,
+        renewal: Option<Renewal>,
     ) -> Result<Outcome, IssueError> {
-        let otherwise = schedule::need(Timestamp::now(), &self.authority, name, facts.as_ref(), None, None);
+        let now = self.settings.clock.now();
+        let otherwise = schedule::need(now, &self.authority, name, facts.as_ref(), None, None, renewal.as_ref());
         if attempts.is_some() && !matches!(otherwise, Need::Now(_)) {
             self.vault.remove(&attempts_of(name), &self.claim).await?;
             attempts = None;
         }
-        Ok(Outcome::Current { facts, attempts })
+        Ok(Outcome::Current { facts, attempts, renewal })
     }
 
-    /// A new certificate, saved.
-    async fn issue(&self, name: &str) -> Result<Certificate, IssueError> {
+    /// When the CA would like `certificate` to be renewed; asks it if that is due or not known.
+    async fn renewal(&self, name: &str, certificate: &Certificate) -> Result<Option<Renewal>, IssueError> {
+        let (now, facts) = (self.settings.clock.now(), certificate.facts());
+        let Some(config) = self.authority.acme(&facts.authority).filter(|_| facts.not_after > now) else {
+            return Ok(None);
+        };
+        let known = self.read(renewal_of(name), Renewal::decode).await?;
+        let known = known.filter(|known| known.serial == facts.serial);
+        if known.as_ref().is_some_and(|known| known.ask_at > now) {
+            return Ok(known);
+        }
+        let asked = match self.session(config).await {
+            Ok(session) => session.renewal(certificate).await.map_err(IssueError::from),
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(Some((window, retry_after))) => {
+                let renewal = Renewal::answered(&facts, window, retry_after, now);
+                self.vault.save(&renewal_of(name), renewal.encode(), &self.claim).await?;
+                tracing::debug!(name, start = %window.start, end = %window.end, "asked when to renew");
+                Ok(Some(renewal))
+            }
+            Ok(None) => Ok(Some(Renewal::unsupported(&facts, now))),
+            Err(error) if error.is_claim_lost() => Err(error),
+            Err(error) => {
+                tracing::debug!(name, %error, "the CA does not say when to renew");
+                Ok(Some(Renewal::unanswered(&facts, known.and_then(|known| known.window), now)))
+            }
+        }
+    }
+
+    /// A new certificate in place of `former`, saved.
+    async fn issue(&self, name: &str, former: Option<&Certificate>) -> Result<Certificate, IssueError> {
         match &self.authority {
-            Authority::Acme(config) => self.order(config, name).await,
+            Authority::Acme(config) => self.order(config, name, former).await,
             Authority::Internal => {
-                let ca = InternalCa::open(self.vault.as_ref()).await?;
-                let certificate = ca.issue(name, Timestamp::now())?;
+                let now = self.settings.clock.now();
+                let ca = InternalCa::open(self.vault.as_ref(), now).await?;
+                let certificate = ca.issue(name, now)?;
                 self.save(name, &certificate).await?;
                 Ok(certificate)
             }
@@ -136,10 +183,14 @@ impl<V: Vault> Desk<V> {
 
     /// Counts and stores a failure of `name`; if the store cannot, this node alone remembers it.
     pub(crate) async fn remember(&self, name: &str, error: &IssueError) -> Result<Attempts, ClaimLost> {
-        let failure = error.failure();
+        let now = self.settings.clock.now();
+        let failure = error.failure(now);
         metrics::counter!("roo_acme_orders_total", "result" => failure.kind.label()).increment(1);
         let earlier = self.attempts(name).await.unwrap_or_default();
-        let attempts = Attempts::after(earlier.as_ref(), &failure, Timestamp::now(), fastrand::f64());
+        let certificate = self.certificate(name).await.unwrap_or_default();
+        let left = certificate.and_then(|found| Duration::try_from(found.not_after.duration_since(now)).ok());
+        let left = left.filter(|left| !left.is_zero());
+        let attempts = Attempts::after(earlier.as_ref(), &failure, now, fastrand::f64(), left);
         match self.vault.save(&attempts_of(name), attempts.encode(), &self.claim).await {
             Ok(()) => {}
             Err(VaultError::ClaimLost { .. }) => return Err(ClaimLost),
@@ -179,6 +230,11 @@ fn certificate_of(name: &str) -> Item {
 pub(crate) fn wish_of(name: &str) -> Item {
     let name = name.to_owned();
     Item::Wish { name }
+}
+
+fn renewal_of(name: &str) -> Item {
+    let name = name.to_owned();
+    Item::Renewal { name }
 }
 
 fn attempts_of(name: &str) -> Item {

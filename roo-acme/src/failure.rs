@@ -71,7 +71,11 @@ impl IssueError {
                 | Fault::OrderGone { .. }
                 | Fault::AccountGone { .. }
                 | Fault::NotOffered { .. } => true,
-                Fault::Unreachable { .. } | Fault::Limited { .. } | Fault::Slow { .. } | Fault::Setup(_) => false,
+                Fault::Unreachable { .. }
+                | Fault::Limited { .. }
+                | Fault::Slow { .. }
+                | Fault::Profile { .. }
+                | Fault::Setup(_) => false,
             },
             Self::Unproven { .. } | Self::Key(_) | Self::Certificate(_) => true,
             _ => false,
@@ -83,7 +87,11 @@ impl IssueError {
         match self {
             Self::Acme(fault) => matches!(
                 fault,
-                Fault::Unreachable { .. } | Fault::Limited { .. } | Fault::AccountGone { .. } | Fault::Setup(_)
+                Fault::Unreachable { .. }
+                    | Fault::Limited { .. }
+                    | Fault::AccountGone { .. }
+                    | Fault::Profile { .. }
+                    | Fault::Setup(_)
             ),
             Self::Account(_) => true,
             Self::Vault(error) => matches!(error, VaultError::Unavailable { .. }),
@@ -91,10 +99,10 @@ impl IssueError {
         }
     }
 
-    /// For the memory of failures.
-    pub(crate) fn failure(&self) -> Failure {
+    /// For the memory of failures; it happened at `now`.
+    pub(crate) fn failure(&self, now: Timestamp) -> Failure {
         let (kind, retry_at) = match self {
-            Self::Acme(fault) | Self::Account(fault) | Self::NotRevoked(fault) => kind_of(fault),
+            Self::Acme(fault) | Self::Account(fault) | Self::NotRevoked(fault) => kind_of(fault, now),
             Self::Vault(_) | Self::TooSlow { .. } => (FailureKind::Unreachable, None),
             _ => (FailureKind::Refused, None),
         };
@@ -121,11 +129,15 @@ impl From<InternalError> for IssueError {
     }
 }
 
-fn kind_of(fault: &Fault) -> (FailureKind, Option<Timestamp>) {
+fn kind_of(fault: &Fault, now: Timestamp) -> (FailureKind, Option<Timestamp>) {
     match fault {
         Fault::Limited { retry_at, .. } => (FailureKind::Refused, *retry_at),
-        Fault::Slow { retry_at } => (FailureKind::Unreachable, *retry_at),
-        Fault::Unreachable { .. } | Fault::AccountGone { .. } | Fault::OrderGone { .. } => {
+        Fault::Slow { retry_in } => {
+            let retry_at = retry_in.and_then(|wait| now.saturating_add(wait).ok());
+            (FailureKind::Unreachable, retry_at)
+        }
+        // Nothing was ordered with a profile that the CA has not.
+        Fault::Unreachable { .. } | Fault::AccountGone { .. } | Fault::OrderGone { .. } | Fault::Profile { .. } => {
             (FailureKind::Unreachable, None)
         }
         Fault::Refused { .. } | Fault::NotOffered { .. } | Fault::Setup(_) => (FailureKind::Refused, None),
@@ -165,7 +177,7 @@ mod tests {
         for passing in [
             acme(Fault::Unreachable { reason: reason() }),
             acme(limited),
-            acme(Fault::Slow { retry_at: None }),
+            acme(Fault::Slow { retry_in: None }),
             IssueError::Vault(VaultError::unavailable("no quorum")),
             IssueError::TooSlow { timeout: Duration::from_secs(1) },
         ] {
@@ -182,13 +194,13 @@ mod tests {
 
     #[test]
     fn only_a_no_of_the_authority_counts_as_refusal() {
-        let kind = |error: IssueError| error.failure().kind;
+        let kind = |error: IssueError| error.failure(Timestamp::UNIX_EPOCH).kind;
         let refused = acme(Fault::Refused { reason: reason() });
         assert_eq!(kind(refused), FailureKind::Refused);
         let unreachable = acme(Fault::Unreachable { reason: reason() });
         assert_eq!(kind(unreachable), FailureKind::Unreachable);
         let store = IssueError::Vault(VaultError::unavailable("no quorum"));
-        assert_eq!(store.failure().error, "the store is not available: no quorum");
+        assert_eq!(store.failure(Timestamp::UNIX_EPOCH).error, "the store is not available: no quorum");
         assert_eq!(kind(store), FailureKind::Unreachable);
     }
 }

@@ -19,7 +19,7 @@ use crate::vault::{Item, Vault, VaultError};
 /// Created once for the cluster: the first node to ask makes it, all others get the same one. Asks the vault;
 /// dropping the future is harmless.
 pub async fn internal_root_pem<V: Vault>(vault: &V) -> Result<String, InternalError> {
-    Ok(InternalCa::open(vault).await?.root_pem)
+    Ok(InternalCa::open(vault, Timestamp::now()).await?.root_pem)
 }
 
 /// Root and key of the internal CA. No `Debug`: it holds the key.
@@ -31,11 +31,11 @@ pub(crate) struct InternalCa {
 
 impl InternalCa {
     /// The cluster's CA, made and stored if there is none yet.
-    pub(crate) async fn open<V: Vault>(vault: &V) -> Result<Self, InternalError> {
+    pub(crate) async fn open<V: Vault>(vault: &V, now: Timestamp) -> Result<Self, InternalError> {
         if let Some(bytes) = vault.load(&Item::InternalCa).await? {
             return Ok(record::decode(&bytes)?);
         }
-        let ours = Self::generate(Timestamp::now())?;
+        let ours = Self::generate(now)?;
         if vault.create(&Item::InternalCa, record::encode(&ours)).await? {
             tracing::info!("created the internal CA");
             return Ok(ours);
@@ -167,7 +167,7 @@ mod tests {
         let facts = ca.issue("demo.localhost", now).unwrap().facts();
         let life = facts.not_after.as_second() - now.as_second();
         assert_eq!(life, 90 * 86_400);
-        assert!(crate::schedule::renew_at("demo.localhost", &facts) > now);
+        assert!(crate::renewal::renew_at("demo.localhost", &facts, None) > now);
     }
 
     #[test]

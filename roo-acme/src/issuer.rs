@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agenda::{Agenda, DUE_MAX};
 use crate::attempts::Attempts;
 use crate::authority::Authority;
-use crate::desk::{Desk, Outcome};
+use crate::clock::Clock;
+use crate::desk::{ClaimLost, Desk, Outcome};
 use crate::failure::{IssueError, with_sources};
 use crate::inventory::{Inventory, Names};
 use crate::memory::Memory;
@@ -72,11 +73,13 @@ impl<V: Vault> Issuer<V> {
             return shutdown.cancelled().await;
         }
         let mut notes = Notes::default();
+        notes.memory.retires = self.settings.retire_after.is_some();
+        notes.memory.clock = self.settings.clock.clone();
         let mut reachable = true;
         while !shutdown.is_cancelled() {
             self.look(&mut notes, &BTreeSet::new());
             if notes.agenda.is_empty() {
-                let pause = notes.agenda.pause();
+                let pause = self.pause(&notes);
                 tokio::select! {
                     () = shutdown.cancelled() => {}
                     () = self.inputs.changed(&mut notes) => {}
@@ -103,30 +106,34 @@ impl<V: Vault> Issuer<V> {
         let mut kept = pin!(keep_until_lost(vault.as_ref(), &claim, claimed_at, self.settings.claim_ttl));
         let desk = Arc::new(self.desk(claim.clone()));
         let mut jobs = Jobs::default();
-        let lost = loop {
+        let mut lost = self.take_stock(notes).await.is_err();
+        while !lost {
             self.look(notes, &jobs.names());
             while jobs.len() < self.settings.concurrent_orders_max.max(1) {
-                let (busy, wanted) = (jobs.names(), self.inputs.wanted.borrow().clone());
-                let wishes = self.inputs.wishes.borrow().clone();
-                let is_wanted = |name: &str| wanted.contains(name) || wishes.contains_key(name);
-                let Some(name) = notes.agenda.take(|name| is_wanted(name) && !busy.contains(name)) else { break };
-                jobs.start(&desk, name);
+                let busy = jobs.names();
+                let Some(name) = notes.agenda.take(|name| !busy.contains(name)) else { break };
+                let wanted =
+                    self.inputs.wanted.borrow().contains(&name) || self.inputs.wishes.borrow().contains_key(&name);
+                if !wanted && self.settings.retire_after.is_none() {
+                    continue;
+                }
+                jobs.start(&desk, name, wanted);
             }
             if jobs.len() == 0 {
-                break false;
+                break;
             }
-            let pause = notes.agenda.pause();
+            let pause = self.pause(notes);
             tokio::select! {
-                () = shutdown.cancelled() => break false,
-                () = &mut kept => break true,
+                () = shutdown.cancelled() => break,
+                () = &mut kept => lost = true,
                 () = self.inputs.changed(notes) => {}
                 () = sleep(pause) => {}
-                Some((name, outcome)) = jobs.next() => match outcome {
-                    Outcome::ClaimLost => break true,
+                Some((name, outcome)) = jobs.next(&desk.settings.clock) => match outcome {
+                    Outcome::ClaimLost => lost = true,
                     outcome => notes.take(name, outcome),
                 },
             }
-        };
+        }
         jobs.stop().await;
         if lost {
             tracing::warn!("the claim to issue is lost; orders in flight are left to its next holder");
@@ -143,6 +150,25 @@ impl<V: Vault> Issuer<V> {
             claim,
             session: OnceCell::new(),
         }
+    }
+
+    /// Asks now and then what was left behind of names that nobody wants.
+    async fn take_stock(&self, notes: &mut Notes) -> Result<(), ClaimLost> {
+        let now = self.settings.clock.now();
+        if self.settings.retire_after.is_none() || !notes.memory.wants_kept(now) {
+            return Ok(());
+        }
+        match self.vault.names().await {
+            Ok(names) => notes.memory.note_kept(names, now),
+            Err(VaultError::ClaimLost { .. }) => return Err(ClaimLost),
+            Err(error) => tracing::debug!(%error, "what was left behind is looked for later"),
+        }
+        notes.agenda.touch();
+        Ok(())
+    }
+
+    fn pause(&self, notes: &Notes) -> Duration {
+        notes.agenda.pause(self.settings.clock.now(), self.settings.look_again)
     }
 
     fn look(&mut self, notes: &mut Notes, busy: &BTreeSet<String>) {
@@ -242,17 +268,22 @@ impl Jobs {
         self.names.values().cloned().collect()
     }
 
-    fn start<V: Vault>(&mut self, desk: &Arc<Desk<V>>, name: String) {
+    fn start<V: Vault>(&mut self, desk: &Arc<Desk<V>>, name: String, wanted: bool) {
         let (desk, job_name) = (desk.clone(), name.clone());
-        let task = self.running.spawn(async move { desk.work(&job_name).await });
+        let task = self.running.spawn(async move {
+            match desk.settings.retire_after {
+                Some(grace) if !wanted => desk.retire(&job_name, grace).await,
+                _ => desk.work(&job_name).await,
+            }
+        });
         self.names.insert(task.id(), name);
     }
 
     /// The next job to end; safe to drop. A job that panicked counts as refused, without being stored.
-    async fn next(&mut self) -> Option<(String, Outcome)> {
+    async fn next(&mut self, clock: &Clock) -> Option<(String, Outcome)> {
         let (id, outcome) = match self.running.join_next_with_id().await? {
             Ok((id, outcome)) => (id, outcome),
-            Err(error) => (error.id(), panicked()),
+            Err(error) => (error.id(), panicked(clock.now())),
         };
         Some((self.names.remove(&id)?, outcome))
     }
@@ -278,10 +309,10 @@ async fn keep_until_lost<V: Vault>(vault: &V, claim: &Claim, claimed_at: Instant
     }
 }
 
-fn panicked() -> Outcome {
-    let failure = IssueError::Panicked.failure();
+fn panicked(now: Timestamp) -> Outcome {
+    let failure = IssueError::Panicked.failure(now);
     tracing::error!(error = failure.error, "a job panicked");
-    let attempts = Attempts::after(None, &failure, Timestamp::now(), fastrand::f64());
+    let attempts = Attempts::after(None, &failure, now, fastrand::f64(), None);
     let pause = false;
     Outcome::Failed { attempts, pause }
 }

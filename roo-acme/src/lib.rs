@@ -12,6 +12,7 @@
 //! - **challenge**: a way to prove a name to an authority ([`Challenge`]); **answer**: what it then finds on every node.
 //! - **claim**: the lease under which one node of the cluster issues ([`Claim`]); writes are fenced by it.
 //! - **wish**: what a person asks for a name, to be fulfilled by whoever holds the claim ([`Wish`]).
+//! - **renewal**: when the authority would like a certificate to be renewed ([`Renewal`], RFC 9773).
 //! - **attempts**: how often a name failed, why, and when it is tried again ([`Attempts`]).
 //!
 //! # What always holds
@@ -26,10 +27,13 @@ mod attempts;
 mod authority;
 mod certificate;
 mod challenge;
+mod clock;
 mod inventory;
 mod issuer;
+mod renewal;
 mod settings;
 mod tls_alpn;
+mod transport;
 mod vault;
 mod wish;
 
@@ -48,17 +52,20 @@ mod record;
 mod revoke;
 mod schedule;
 mod timestamp;
+mod unused;
 
 pub use attempts::Attempts;
 pub use authority::{AcmeConfig, Authority, AuthorityError, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
 pub use certificate::{Certificate, CertificateError, Details, Facts, Managed, Revoked};
 pub use challenge::{Challenge, Challenges, UnknownChallenge};
+pub use clock::Clock;
 pub use internal::{InternalError, internal_root_pem};
 pub use inventory::{Inventory, Names};
 pub use issuer::{CLAIM, Issuer};
 pub use record::RecordError;
-pub use schedule::renew_at;
+pub use renewal::{Renewal, Window, renew_at};
 pub use settings::Settings;
 pub use tls_alpn::{TlsAlpnError, tls_alpn_certificate};
+pub use transport::{Exchange, Transport};
 pub use vault::{Answer, Claim, Item, Vault, VaultError};
 pub use wish::{Reason, Revocation, Wish, Wishes};

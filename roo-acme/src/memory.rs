@@ -10,18 +10,31 @@ use crate::attempts::Attempts;
 use crate::authority::Authority;
 use crate::backoff::Backoff;
 use crate::certificate::Facts;
+use crate::clock::Clock;
 use crate::desk::Outcome;
 use crate::inventory::{Inventory, Names};
+use crate::renewal::Renewal;
 use crate::schedule::{Plan, View, schedule};
 use crate::wish::Wishes;
 
 /// What a node remembers. Grows with the wanted names at most.
 #[derive(Default)]
 pub(crate) struct Memory {
+    /// Whether names that are not wanted are to be looked after.
+    pub(crate) retires: bool,
+    pub(crate) clock: Clock,
     /// Certificates seen in the store that the inventory may not show yet, and when we saw them.
     fresh: BTreeMap<String, Facts>,
     fresh_since: Option<Instant>,
     attempts: BTreeMap<String, Attempts>,
+    renewals: BTreeMap<String, Renewal>,
+    /// When we looked first.
+    since: Option<Timestamp>,
+    /// Names that were not wanted when they were looked at, and when to look again.
+    unused: BTreeMap<String, Timestamp>,
+    /// Names of which something else than a certificate is kept, and when we asked for them.
+    kept: BTreeSet<String>,
+    kept_at: Option<Timestamp>,
     asked: BTreeSet<String>,
     /// The authority is not to be bothered before, with any name.
     paused_until: Option<Timestamp>,
@@ -43,7 +56,8 @@ impl Memory {
         room: usize,
     ) -> Plan {
         self.tidy(wanted, have, wishes);
-        let now = Timestamp::now();
+        let now = self.clock.now();
+        let since = *self.since.get_or_insert(now);
         let mut plan = schedule(&View {
             now,
             authority,
@@ -51,6 +65,11 @@ impl Memory {
             have,
             fresh: &self.fresh,
             attempts: &self.attempts,
+            renewals: &self.renewals,
+            since,
+            unused: &self.unused,
+            kept: &self.kept,
+            retires: self.retires,
             asked: &self.asked,
             wishes,
             busy,
@@ -64,6 +83,18 @@ impl Memory {
         plan
     }
 
+    /// Whether it is time to ask the store what is kept of names.
+    pub(crate) fn wants_kept(&self, now: Timestamp) -> bool {
+        let again = |at: Timestamp| at.saturating_add(KEPT_AGAIN).is_ok_and(|again| again <= now);
+        self.kept_at.is_none_or(again)
+    }
+
+    /// Takes note of the names of which something is kept.
+    pub(crate) fn note_kept(&mut self, names: Vec<String>, now: Timestamp) {
+        self.kept = names.into_iter().collect();
+        self.kept_at = Some(now);
+    }
+
     /// A handshake waits for `name`.
     pub(crate) fn asked_for(&mut self, name: String) {
         if self.asked.len() < ASKED_MAX {
@@ -74,12 +105,18 @@ impl Memory {
     /// Takes note of what became of a job for `name`.
     pub(crate) fn note(&mut self, name: String, outcome: Outcome) {
         match outcome {
-            Outcome::Current { facts, attempts } => {
+            Outcome::Current { facts, attempts, renewal } => {
                 self.note_attempts(&name, attempts);
+                self.unused.remove(&name);
+                if let Some(renewal) = renewal {
+                    self.renewals.insert(name.clone(), renewal);
+                }
                 self.note_facts(name, facts);
             }
             Outcome::Issued { facts } => {
                 self.note_attempts(&name, None);
+                self.renewals.remove(&name);
+                self.unused.remove(&name);
                 self.paused_until = None;
                 self.pauses = 0;
                 self.note_facts(name, Some(facts));
@@ -89,6 +126,12 @@ impl Memory {
                     self.pause(&attempts);
                 }
                 self.note_attempts(&name, Some(attempts));
+            }
+            Outcome::Unused { look_at } => drop(self.unused.insert(name, look_at)),
+            Outcome::Retired => {
+                self.unused.remove(&name);
+                self.kept.remove(&name);
+                self.attempts.remove(&name);
             }
             Outcome::ClaimLost => {}
         }
@@ -134,6 +177,9 @@ impl Memory {
             wanted.contains(name) && !shown
         });
         self.attempts.retain(|name, _| wanted.contains(name) || wishes.contains_key(name));
+        self.renewals.retain(|name, _| wanted.contains(name));
+        let kept = &self.kept;
+        self.unused.retain(|name, _| wanted.contains(name) || have.contains_key(name) || kept.contains(name));
         self.asked.retain(|name| wanted.contains(name) && !have.contains_key(name));
         self.reported.retain(|name| wanted.contains(name));
     }
@@ -150,6 +196,9 @@ impl Memory {
 /// How long the inventory may lag behind the store before we believe it more than our memory.
 const FRESH_FOR: Duration = Duration::from_secs(60);
 
+/// How often to look for what was left behind of names.
+const KEPT_AGAIN: Duration = Duration::from_hours(24);
+
 /// Names that handshakes wait for; more than that is a flood, and order of service is lost anyway.
 const ASKED_MAX: usize = 1024;
 
@@ -164,13 +213,13 @@ mod tests {
     fn failed(pause: bool, waits_hours: i64) -> Outcome {
         let retry_at = Timestamp::now().checked_add(jiff::SignedDuration::from_hours(waits_hours)).unwrap();
         let failure = Failure::new(String::new(), FailureKind::Refused, Some(retry_at));
-        Outcome::Failed { attempts: Attempts::after(None, &failure, Timestamp::now(), 0.0), pause }
+        Outcome::Failed { attempts: Attempts::after(None, &failure, Timestamp::now(), 0.0, None), pause }
     }
 
     fn due(memory: &mut Memory, wanted: &[&str]) -> (Vec<String>, Option<Timestamp>) {
         let wanted = wanted.iter().map(|name| (*name).to_owned()).collect();
-        let plan =
-            memory.plan(&Authority::Internal, &wanted, &Inventory::default(), &Wishes::default(), &BTreeSet::new(), 4);
+        let (have, wishes, busy) = (Inventory::default(), Wishes::default(), BTreeSet::new());
+        let plan = memory.plan(&Authority::Internal, &wanted, &have, &wishes, &busy, 4);
         (plan.due, plan.next)
     }
 

@@ -47,8 +47,14 @@ pub(crate) struct Work {
 
 impl<V: Vault> Desk<V> {
     /// Gets a certificate for `name` from the ACME CA and saves it, going on with a stored order if there is one.
-    pub(crate) async fn order(&self, config: &AcmeConfig, name: &str) -> Result<Certificate, IssueError> {
-        let result = self.order_inner(config, name).await;
+    /// A new order says that it replaces `former`.
+    pub(crate) async fn order(
+        &self,
+        config: &AcmeConfig,
+        name: &str,
+        former: Option<&Certificate>,
+    ) -> Result<Certificate, IssueError> {
+        let result = self.order_inner(config, name, former).await;
         if let Err(error) = &result {
             if error.ends_order() {
                 self.discard(order_of(name)).await;
@@ -61,11 +67,16 @@ impl<V: Vault> Desk<V> {
         result
     }
 
-    async fn order_inner(&self, config: &AcmeConfig, name: &str) -> Result<Certificate, IssueError> {
-        let session = self.session.get_or_try_init(|| self.open(config)).await?;
+    async fn order_inner(
+        &self,
+        config: &AcmeConfig,
+        name: &str,
+        former: Option<&Certificate>,
+    ) -> Result<Certificate, IssueError> {
+        let session = self.session(config).await?;
         let mut work = match self.continued(session, config, name).await? {
             Some(work) => work,
-            None => self.started(session, config, name).await?,
+            None => self.started(session, config, name, former).await?,
         };
         let chain_pem = self.completed(name, &mut work).await?;
         let certificate = Certificate::from_pem(chain_pem, work.stored.key_pem, &config.directory)?;
@@ -78,13 +89,17 @@ impl<V: Vault> Desk<V> {
         Ok(certificate)
     }
 
+    /// The cluster's account, opened once under one claim.
+    pub(crate) async fn session(&self, config: &AcmeConfig) -> Result<&Session, IssueError> {
+        self.session.get_or_try_init(|| self.open(config)).await
+    }
+
     /// The cluster's account, registered if there is none yet.
-    pub(crate) async fn open(&self, config: &AcmeConfig) -> Result<Session, IssueError> {
-        let timeout = self.settings.http_timeout;
+    async fn open(&self, config: &AcmeConfig) -> Result<Session, IssueError> {
         if let Some(session) = self.restored(config).await? {
             return Ok(session);
         }
-        let registered = Session::register(config, timeout).await;
+        let registered = Session::register(config, &self.settings).await;
         let (session, account) = registered.map_err(IssueError::Account)?;
         if self.vault.create(&account_at(config), record::encode(&account)).await? {
             tracing::info!(directory = config.directory, "registered an ACME account");
@@ -100,7 +115,7 @@ impl<V: Vault> Desk<V> {
         let Some(stored) = stored.await? else {
             return Ok(None);
         };
-        let restored = Session::restore(config, self.settings.http_timeout, stored).await;
+        let restored = Session::restore(config, &self.settings, stored).await;
         restored.map(Some).map_err(IssueError::Account)
     }
 
@@ -111,7 +126,7 @@ impl<V: Vault> Desk<V> {
         let Some(stored) = stored.await? else {
             return Ok(None);
         };
-        let age = Timestamp::now().duration_since(stored.created_at);
+        let age = self.settings.clock.now().duration_since(stored.created_at);
         if stored.directory == config.directory && age < ORDER_AGE_MAX {
             match self.resumed(session, config, name, &stored).await? {
                 Some(order) => {
@@ -160,16 +175,23 @@ impl<V: Vault> Desk<V> {
     }
 
     /// A new order for `name`, stored.
-    async fn started(&self, session: &Session, config: &AcmeConfig, name: &str) -> Result<Work, IssueError> {
+    async fn started(
+        &self,
+        session: &Session,
+        config: &AcmeConfig,
+        name: &str,
+        former: Option<&Certificate>,
+    ) -> Result<Work, IssueError> {
         let failed = self.attempts(name).await?.and_then(|attempts| attempts.challenge);
         let kinds = kinds_of(config, name, failed)?;
         let key_pem = keys::generate()?;
-        let order = session.order(name).await?;
+        let former = former.filter(|former| former.authority == config.directory);
+        let order = session.order(name, config.profile.as_deref(), former).await?;
         let stored = StoredOrder {
             directory: config.directory.clone(),
             url: order.url().to_owned(),
             key_pem,
-            created_at: Timestamp::now(),
+            created_at: self.settings.clock.now(),
             challenge: kinds.first().copied(),
         };
         self.vault.save(&order_of(name), record::encode(&stored), &self.claim).await?;

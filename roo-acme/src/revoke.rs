@@ -1,7 +1,5 @@
 //! Revoking a certificate at the CA that signed it (RFC 8555 section 7.6), because somebody asked for it.
 
-use jiff::Timestamp;
-
 use crate::attempts::FailureKind;
 use crate::authority::Authority;
 use crate::certificate::{Certificate, Facts, Revoked};
@@ -24,13 +22,13 @@ impl<V: Vault> Desk<V> {
             return Ok(None);
         };
         if let Err(error) = self.revoke_at_ca(&certificate, revocation).await {
-            if error.failure().kind == FailureKind::Refused {
+            if error.failure(self.settings.clock.now()).kind == FailureKind::Refused {
                 self.vault.remove(&wish_of(name), &self.claim).await?;
             }
             return Err(error);
         }
         let Revocation { reason, renew } = revocation;
-        certificate.revoked = Some(Revoked { at: Timestamp::now(), reason, renew });
+        certificate.revoked = Some(Revoked { at: self.settings.clock.now(), reason, renew });
         self.save(name, &certificate).await?;
         self.vault.remove(&wish_of(name), &self.claim).await?;
         metrics::counter!("roo_acme_revocations_total").increment(1);
@@ -43,7 +41,7 @@ impl<V: Vault> Desk<V> {
             Authority::Acme(config) if config.directory == certificate.authority => config,
             _ => return Err(IssueError::NoAccountThere { authority: certificate.authority.clone() }),
         };
-        let session = self.session.get_or_try_init(|| self.open(config)).await?;
+        let session = self.session(config).await?;
         let leaf = certificate.details()?.leaf;
         session.revoke(&leaf, revocation.reason).await.map_err(IssueError::NotRevoked)
     }

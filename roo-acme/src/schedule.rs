@@ -9,6 +9,7 @@ use crate::authority::Authority;
 use crate::certificate::{Facts, Managed};
 use crate::challenge::Unprovable;
 use crate::inventory::{Inventory, Names};
+use crate::renewal::{self, Renewal};
 use crate::wish::{Wish, Wishes};
 
 /// Everything the schedule looks at.
@@ -23,6 +24,16 @@ pub(crate) struct View<'a> {
     pub(crate) fresh: &'a BTreeMap<String, Facts>,
     /// Failures we know of.
     pub(crate) attempts: &'a BTreeMap<String, Attempts>,
+    /// What CAs say about renewing, as far as known.
+    pub(crate) renewals: &'a BTreeMap<String, Renewal>,
+    /// Since when this node looks after certificates.
+    pub(crate) since: Timestamp,
+    /// Names that were not wanted when they were looked at, and when to look again.
+    pub(crate) unused: &'a BTreeMap<String, Timestamp>,
+    /// Names of which something else than a certificate is kept.
+    pub(crate) kept: &'a BTreeSet<String>,
+    /// Whether names that are not wanted are to be looked after at all.
+    pub(crate) retires: bool,
     /// Names that a handshake waits for.
     pub(crate) asked: &'a BTreeSet<String>,
     /// What people asked for.
@@ -66,13 +77,17 @@ pub(crate) enum Urgency {
     Wished,
     /// There is no valid certificate.
     Missing,
-    /// The certificate is in the last third of its life.
+    /// It is time to renew the certificate.
     Renewal {
         /// When it ends: the sooner, the more urgent.
         not_after: Timestamp,
     },
     /// The certificate is from a lesser authority than the one configured now.
     Upgrade,
+    /// The authority is to be asked when it would like a renewal.
+    Check,
+    /// The name is not wanted any more, or is again.
+    Retire,
 }
 
 /// Decides what to order now and when to look again.
@@ -84,20 +99,55 @@ pub(crate) fn schedule(view: &View<'_>) -> Plan {
     let names = view.wanted.iter().chain(revoked.map(|(name, _)| name));
     for name in names.filter(|name| !view.busy.contains(*name)) {
         let facts = newest(view.have.get(name), view.fresh.get(name));
-        match need(view.now, view.authority, name, facts, view.attempts.get(name), view.wishes.get(name)) {
+        let (renewal, wish) = (view.renewals.get(name), view.wishes.get(name));
+        match need(view.now, view.authority, name, facts, view.attempts.get(name), wish, renewal) {
             Need::Now(Urgency::Missing) if view.asked.contains(name) => {
                 due.push((Urgency::Asked, name));
             }
             Need::Now(urgency) => due.push((urgency, name)),
-            Need::At(at) => plan.next = Some(plan.next.map_or(at, |next| next.min(at))),
+            Need::At(_) if view.unused.contains_key(name) => due.push((Urgency::Retire, name)),
+            Need::At(at) => {
+                let ask_at = facts.and_then(|facts| ask_at(view, name, facts));
+                match ask_at.filter(|ask_at| *ask_at <= view.now) {
+                    Some(_) => due.push((Urgency::Check, name)),
+                    None => plan.wake(ask_at.map_or(at, |ask_at| at.min(ask_at))),
+                }
+            }
             Need::Impossible(why) => plan.impossible.push((name.clone(), why)),
             Need::Nothing => {}
+        }
+    }
+    if view.retires {
+        for name in unwanted(view).filter(|name| !view.busy.contains(*name)) {
+            match view.unused.get(name).filter(|look_at| **look_at > view.now) {
+                Some(look_at) => plan.wake(*look_at),
+                None => due.push((Urgency::Retire, name)),
+            }
         }
     }
     due.sort();
     due.truncate(view.room);
     plan.due = due.into_iter().map(|(_, name)| name.clone()).collect();
     plan
+}
+
+impl Plan {
+    fn wake(&mut self, at: Timestamp) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+}
+
+/// When to ask the authority about the certificate; never if it is from another one, or over.
+fn ask_at(view: &View<'_>, name: &str, facts: &Facts) -> Option<Timestamp> {
+    let asked = view.authority.acme(&facts.authority).is_some() && facts.not_after > view.now;
+    asked.then(|| renewal::ask_at(name, facts, view.renewals.get(name), view.since))
+}
+
+/// Names of which something is kept although nobody wants them. What people brought in is theirs to remove.
+fn unwanted<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a String> {
+    let issued = view.have.iter().filter(|(_, facts)| facts.managed != Managed::Import).map(|(name, _)| name);
+    let kept = view.kept.iter().filter(|name| view.have.get(*name).is_none());
+    issued.chain(kept).filter(|name| !view.wanted.contains(*name))
 }
 
 /// What `name` needs, given its certificate and its failures.
@@ -108,6 +158,7 @@ pub(crate) fn need(
     facts: Option<&Facts>,
     attempts: Option<&Attempts>,
     wish: Option<&Wish>,
+    renewal: Option<&Renewal>,
 ) -> Need {
     match authority {
         Authority::Off => return Need::Nothing,
@@ -122,7 +173,7 @@ pub(crate) fn need(
     }
     let need = match wish {
         Some(_) => Need::Now(Urgency::Wished),
-        None => by_itself(now, authority, name, facts),
+        None => by_itself(now, authority, name, facts, renewal),
     };
     // What failed before somebody asked for another try does not hold it back.
     let attempts = attempts.filter(|attempts| wish.is_none_or(|wish| attempts.last_at >= wish.at));
@@ -132,22 +183,14 @@ pub(crate) fn need(
     }
 }
 
-/// When a certificate is replaced: as it enters the last third of its life, up to a twentieth of the life earlier by
-/// name, so that names issued together are not renewed together. One that was brought in is left alone until a week,
-/// or a sixth of a short life, before its end.
-pub fn renew_at(name: &str, facts: &Facts) -> Timestamp {
-    let start = facts.not_before.as_second();
-    let life = facts.not_after.as_second().saturating_sub(start).max(0);
-    if facts.managed == Managed::Import {
-        let left = IMPORTED_LEFT.min(life / 6);
-        return Timestamp::from_second(start + life - left).unwrap_or(facts.not_before);
-    }
-    let earlier = life / 20 * i64::from(spread_of(name)) / i64::from(u16::MAX);
-    Timestamp::from_second(start + life / 3 * 2 - earlier).unwrap_or(facts.not_before)
-}
-
 /// What `name` would need if nothing had failed and nobody asked for anything.
-fn by_itself(now: Timestamp, authority: &Authority, name: &str, facts: Option<&Facts>) -> Need {
+fn by_itself(
+    now: Timestamp,
+    authority: &Authority,
+    name: &str,
+    facts: Option<&Facts>,
+    renewal: Option<&Renewal>,
+) -> Need {
     let Some(facts) = facts else {
         return Need::Now(Urgency::Missing);
     };
@@ -159,7 +202,7 @@ fn by_itself(now: Timestamp, authority: &Authority, name: &str, facts: Option<&F
     if facts.not_after <= now {
         return Need::Now(Urgency::Missing);
     }
-    let renew_at = renew_at(name, facts);
+    let renew_at = renewal::renew_at(name, facts, renewal);
     if renew_at <= now {
         let not_after = facts.not_after;
         return Need::Now(Urgency::Renewal { not_after });
@@ -176,16 +219,6 @@ fn newest<'a>(have: Option<&'a Facts>, fresh: Option<&'a Facts>) -> Option<&'a F
         (Some(have), Some(fresh)) if fresh.not_before > have.not_before => Some(fresh),
         (have, fresh) => have.or(fresh),
     }
-}
-
-/// Seconds before the end of a certificate that was brought in when another is ordered in its place.
-const IMPORTED_LEFT: i64 = 7 * 24 * 3600;
-
-/// A number that is the same for a name on every node (FNV-1a, folded).
-fn spread_of(name: &str) -> u16 {
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    let [a, b, c, d] = hash.to_be_bytes();
-    u16::from_be_bytes([a ^ c, b ^ d])
 }
 
 #[cfg(test)]

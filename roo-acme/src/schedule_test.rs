@@ -38,6 +38,11 @@ fn attempts(next_at: i64) -> Attempts {
     }
 }
 
+/// No advice, and not to be asked for again.
+fn quiet() -> Renewal {
+    Renewal { serial: String::new(), window: None, ask_at: Timestamp::MAX }
+}
+
 fn production() -> Authority {
     Authority::Acme(AcmeConfig::lets_encrypt())
 }
@@ -49,6 +54,8 @@ struct World {
     have: Inventory,
     fresh: BTreeMap<String, Facts>,
     attempts: BTreeMap<String, Attempts>,
+    renewals: BTreeMap<String, Renewal>,
+    unused: BTreeMap<String, Timestamp>,
     asked: BTreeSet<String>,
     wishes: Wishes,
     busy: BTreeSet<String>,
@@ -67,6 +74,11 @@ impl World {
             have: &self.have,
             fresh: &self.fresh,
             attempts: &self.attempts,
+            renewals: &self.renewals,
+            since: at(NOW),
+            unused: &self.unused,
+            kept: &BTreeSet::new(),
+            retires: true,
             asked: &self.asked,
             wishes: &self.wishes,
             busy: &self.busy,
@@ -97,13 +109,43 @@ fn a_good_certificate_waits_for_two_thirds_of_its_life() {
         world.have.insert_mut("a.example".to_owned(), young);
         let plan = world.plan(&production(), 4);
         assert!(plan.due.is_empty(), "{days} days");
-        let next = plan.next.unwrap().as_second() - (NOW - life / 2);
+        assert!(plan.next.unwrap() > at(NOW), "{days} days");
+        world.renewals.insert("a.example".to_owned(), quiet());
+        let next = world.plan(&production(), 4).next.unwrap().as_second() - (NOW - life / 2);
         assert!(next <= life * 2 / 3 && next >= life * 2 / 3 - life / 20 - 3);
 
         let old = facts(LETS_ENCRYPT_PRODUCTION, NOW - life * 2 / 3 - 3, NOW + life / 3);
         world.have.insert_mut("a.example".to_owned(), old);
         assert_eq!(world.plan(&production(), 4).due, ["a.example"], "{days} days");
     }
+}
+
+#[test]
+fn the_ca_is_asked_when_to_renew_and_followed() {
+    let mut world = World::wanting(&["a.example"]);
+    world.have.insert_mut("a.example".to_owned(), facts(LETS_ENCRYPT_PRODUCTION, NOW - 10 * DAY, NOW + 80 * DAY));
+    let asked = world.plan(&production(), 4).next.unwrap();
+    assert!(asked >= at(NOW) && asked <= at(NOW + 6 * 3600), "within the interval: {asked}");
+    world.renewals.insert("a.example".to_owned(), Renewal { ask_at: at(NOW), ..quiet() });
+    assert_eq!(world.plan(&production(), 4).due, ["a.example"], "to be asked about");
+    assert!(world.plan(&Authority::Internal, 4).due.is_empty(), "the advice of another CA is not asked for");
+    let past = crate::Window { start: at(NOW - DAY), end: at(NOW - DAY) };
+    world.renewals.insert("a.example".to_owned(), Renewal { window: Some(past), ..quiet() });
+    assert_eq!(world.plan(&production(), 4).due, ["a.example"], "to be replaced at once");
+}
+
+#[test]
+fn what_nobody_wants_is_looked_after_unless_people_brought_it() {
+    let mut world = World::wanting(&[]);
+    world.have.insert_mut("a.example".to_owned(), facts(LETS_ENCRYPT_PRODUCTION, NOW - DAY, NOW + 89 * DAY));
+    let theirs = Facts { managed: Managed::Import, ..facts("import", NOW - DAY, NOW + 89 * DAY) };
+    world.have.insert_mut("b.example".to_owned(), theirs);
+    assert_eq!(world.plan(&production(), 4).due, ["a.example"]);
+    world.unused.insert("a.example".to_owned(), at(NOW + DAY));
+    let plan = world.plan(&production(), 4);
+    assert_eq!((plan.due.len(), plan.next), (0, Some(at(NOW + DAY))));
+    world.wanted = World::wanting(&["a.example"]).wanted;
+    assert_eq!(world.plan(&production(), 4).due, ["a.example"], "the mark is to be taken back");
 }
 
 #[test]
@@ -259,16 +301,5 @@ proptest! {
             prop_assert!(world.attempts.get(name).is_none_or(|found| found.next_at <= at(NOW)));
         }
         prop_assert!(plan.next.is_none_or(|next| next > at(NOW)));
-    }
-
-    #[test]
-    fn renewal_lies_within_the_life(
-        name in "[a-z]{1,20}\\.example",
-        start in -1_000_000_000i64..4_000_000_000,
-        life in 0i64..1_000_000_000,
-    ) {
-        let facts = facts("internal", start, start + life);
-        let renewal = renew_at(&name, &facts);
-        prop_assert!(renewal >= facts.not_before && renewal <= facts.not_after);
     }
 }

@@ -1,9 +1,13 @@
 //! The issuer's times and bounds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
+use crate::transport::Transport;
+
 /// Times and bounds of an [`crate::Issuer`]; the defaults suit a cluster on a LAN.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Life of the claim without being kept: how long a dead issuer keeps the others waiting. Default 10 s.
     pub claim_ttl: Duration,
@@ -15,6 +19,14 @@ pub struct Settings {
     pub http_timeout: Duration,
     /// Orders in flight at once, at least 1. Default 4.
     pub concurrent_orders_max: usize,
+    /// The longest time without a look at what is due, should a wake-up be lost. Default 1 min.
+    pub look_again: Duration,
+    /// How long the certificate of a name that is not wanted any more is kept; `None` = for ever. Default 7 days.
+    pub retire_after: Option<Duration>,
+    /// Where the time comes from. Default: the machine's clock.
+    pub clock: Clock,
+    /// How requests get to CAs. Default: by HTTPS, with the CA's roots.
+    pub transport: Option<Arc<dyn Transport>>,
 }
 
 impl Default for Settings {
@@ -25,6 +37,10 @@ impl Default for Settings {
             order_timeout: Duration::from_secs(180),
             http_timeout: Duration::from_secs(30),
             concurrent_orders_max: 4,
+            look_again: Duration::from_secs(60),
+            retire_after: Some(Duration::from_hours(7 * 24)),
+            clock: Clock::default(),
+            transport: None,
         }
     }
 }

@@ -24,6 +24,9 @@ pub trait Vault: Send + Sync + 'static {
     /// Removes `item`, fenced like [`Vault::save`]. Removing what is not there is no error.
     fn remove(&self, item: &Item, claim: &Claim) -> impl Future<Output = Result<(), VaultError>> + Send;
 
+    /// The names of which an order, attempts, advice on renewal or a mark of disuse is kept, certificate or not.
+    fn names(&self) -> impl Future<Output = Result<Vec<String>, VaultError>> + Send;
+
     /// Takes the cluster-wide claim `what` for `ttl`; `None` = somebody else holds it.
     fn claim(&self, what: &str, ttl: Duration) -> impl Future<Output = Result<Option<Claim>, VaultError>> + Send;
 
@@ -89,6 +92,16 @@ pub enum Item {
         /// The name it is about.
         name: String,
     },
+    /// The CA's advice on renewing the certificate of a name: [`crate::Renewal::encode`].
+    Renewal {
+        /// The name served.
+        name: String,
+    },
+    /// Since when a name is not wanted any more of which something is kept.
+    Unused {
+        /// The name served before.
+        name: String,
+    },
     /// Root certificate and key of the internal CA.
     InternalCa,
 }
@@ -101,6 +114,8 @@ impl fmt::Display for Item {
             Self::Certificate { name } => write!(f, "certificate of {name}"),
             Self::Attempts { name } => write!(f, "attempts for {name}"),
             Self::Wish { name } => write!(f, "wish for {name}"),
+            Self::Renewal { name } => write!(f, "advice on renewing {name}"),
+            Self::Unused { name } => write!(f, "mark of disuse of {name}"),
             Self::InternalCa => f.write_str("internal CA"),
         }
     }

@@ -10,6 +10,8 @@
 //! | `com.roo.acme.order:<name>` | the order in flight, sealed | the issuer |
 //! | `com.roo.acme.attempts:<name>` | failures and the next try, sealed | the issuer |
 //! | `com.roo.acme.wish:<name>` | what a person asks for a certificate, sealed | `roo cert renew`, `roo cert revoke` |
+//! | `com.roo.acme.renewal:<name>` | when the CA would like a renewal, sealed | the issuer |
+//! | `com.roo.acme.unused:<name>` | since when nobody wants the name, sealed | the issuer |
 //! | `com.roo.acme.answer:<token>` | an http-01 key authorization | the issuer |
 //! | `com.roo.acme.tls-answer:<name>` | a tls-alpn-01 key authorization | the issuer |
 //! | `com.roo.ca` | the internal certificate authority, sealed | the issuer |
@@ -36,6 +38,12 @@ pub(crate) const WISH_PREFIX: &str = "com.roo.acme.wish:";
 pub(crate) const ANSWER_PREFIX: &str = "com.roo.acme.answer:";
 /// Answers to tls-alpn-01 challenges: `com.roo.acme.tls-answer:<name>`.
 pub(crate) const TLS_ANSWER_PREFIX: &str = "com.roo.acme.tls-answer:";
+const ORDER_PREFIX: &str = "com.roo.acme.order:";
+const ATTEMPTS_PREFIX: &str = "com.roo.acme.attempts:";
+const RENEWAL_PREFIX: &str = "com.roo.acme.renewal:";
+const UNUSED_PREFIX: &str = "com.roo.acme.unused:";
+/// What the issuer keeps of a name besides its certificate: `<prefix><name>`.
+pub(crate) const KEPT_PREFIXES: &[&str] = &[ORDER_PREFIX, ATTEMPTS_PREFIX, RENEWAL_PREFIX, UNUSED_PREFIX];
 /// Tokens of the API: `com.roo.token:<name>`.
 pub(crate) const TOKEN_PREFIX: &str = "com.roo.token:";
 /// How far a change of the secret is. Also the name under which the new one is sealed.
@@ -48,9 +56,11 @@ pub(crate) const SEALED_PREFIXES: &[&str] = &[
     CLIENT_CERTIFICATE_PREFIX,
     TOKEN_PREFIX,
     "com.roo.acme.account:",
-    "com.roo.acme.order:",
-    "com.roo.acme.attempts:",
+    ORDER_PREFIX,
+    ATTEMPTS_PREFIX,
     WISH_PREFIX,
+    RENEWAL_PREFIX,
+    UNUSED_PREFIX,
     "com.roo.ca",
 ];
 /// Of what belongs to Roo, what people write: a cluster that has none of it, and nothing else, counts as empty.
@@ -118,12 +128,22 @@ pub(crate) fn account(directory: &str) -> Key {
 
 /// The key of the order in flight for `name`.
 pub(crate) fn order(name: &str) -> Key {
-    known(format!("com.roo.acme.order:{name}"))
+    known(format!("{ORDER_PREFIX}{name}"))
 }
 
 /// The key of the failures recorded for `name`.
 pub(crate) fn attempts(name: &str) -> Key {
-    known(format!("com.roo.acme.attempts:{name}"))
+    known(format!("{ATTEMPTS_PREFIX}{name}"))
+}
+
+/// The key of the CA's advice on renewing the certificate for `name`.
+pub(crate) fn renewal(name: &str) -> Key {
+    known(format!("{RENEWAL_PREFIX}{name}"))
+}
+
+/// The key of the mark that nobody wants `name` any more.
+pub(crate) fn unused(name: &str) -> Key {
+    known(format!("{UNUSED_PREFIX}{name}"))
 }
 
 /// The key of what is asked for the certificate of `name`.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use instant_acme::{Account, Error, Identifier, NewAccount, NewOrder, RevocationReason, RevocationRequest};
+use instant_acme::{
+    Account, CertificateIdentifier, Error, Identifier, NewAccount, NewOrder, RevocationReason, RevocationRequest,
+};
+use jiff::Timestamp;
 use rcgen::KeyPair;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -12,6 +15,9 @@ use super::fault::Fault;
 use super::http::Https;
 use super::order::Order;
 use crate::authority::AcmeConfig;
+use crate::certificate::Certificate;
+use crate::renewal::Window;
+use crate::settings::Settings;
 use crate::wish::Reason;
 
 /// An account ready for use.
@@ -30,8 +36,8 @@ pub(crate) struct StoredAccount {
 
 impl Session {
     /// Registers a new account (ES256 key) and agrees to the CA's terms, as using `--acme-directory` implies.
-    pub(crate) async fn register(config: &AcmeConfig, timeout: Duration) -> Result<(Self, StoredAccount), Fault> {
-        let http = Box::new(Https::new(config, timeout)?);
+    pub(crate) async fn register(config: &AcmeConfig, settings: &Settings) -> Result<(Self, StoredAccount), Fault> {
+        let http = Box::new(Https::new(config, settings)?);
         let contact = config.email.as_ref().map(|email| format!("mailto:{}", email.trim()));
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let request = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
@@ -43,8 +49,12 @@ impl Session {
     }
 
     /// Uses a stored account; asks the CA for its directory only.
-    pub(crate) async fn restore(config: &AcmeConfig, timeout: Duration, stored: StoredAccount) -> Result<Self, Fault> {
-        let http = Box::new(Https::new(config, timeout)?);
+    pub(crate) async fn restore(
+        config: &AcmeConfig,
+        settings: &Settings,
+        stored: StoredAccount,
+    ) -> Result<Self, Fault> {
+        let http = Box::new(Https::new(config, settings)?);
         let key = PrivatePkcs8KeyDer::from_pem_slice(stored.key_pem.as_bytes());
         let account = Account::builder_with_http(http)
             .from_parts(stored.url, key.map_err(|_| BAD_KEY)?, config.directory.clone())
@@ -52,11 +62,64 @@ impl Session {
         Ok(Self { account })
     }
 
-    /// A new order for `name` (RFC 8555 section 7.4).
-    pub(crate) async fn order(&self, name: &str) -> Result<Order, Fault> {
+    /// A new order for `name` (RFC 8555 section 7.4), in place of the certificate `replaced` if the CA can know that
+    /// (RFC 9773 section 5); [`Fault::Profile`] if the CA has no such profile.
+    pub(crate) async fn order(
+        &self,
+        name: &str,
+        profile: Option<&str>,
+        replaced: Option<&Certificate>,
+    ) -> Result<Order, Fault> {
         let identifiers = [Identifier::Dns(name.to_owned())];
-        let order = self.account.new_order(&NewOrder::new(&identifiers)).await?;
-        Ok(Order::new(order))
+        let mut request = NewOrder::new(&identifiers);
+        if let Some(profile) = profile {
+            self.check_profile(profile)?;
+            request = request.profile(profile);
+        }
+        let leaf = replaced.and_then(leaf_of);
+        if let Some(id) = leaf.as_ref().and_then(|leaf| CertificateIdentifier::try_from(leaf).ok()) {
+            let mut replacing = NewOrder::new(&identifiers).replaces(id);
+            if let Some(profile) = profile {
+                replacing = replacing.profile(profile);
+            }
+            match self.account.new_order(&replacing).await {
+                Ok(order) => return Ok(Order::new(order)),
+                Err(error) if concerns_replacing(&error) => {
+                    tracing::debug!(name, %error, "ordering without naming the certificate before");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Order::new(self.account.new_order(&request).await?))
+    }
+
+    fn check_profile(&self, wanted: &str) -> Result<(), Fault> {
+        let mut offered: Vec<&str> = self.account.profiles().map(|profile| profile.name).collect();
+        if offered.contains(&wanted) {
+            return Ok(());
+        }
+        offered.sort_unstable();
+        let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
+        Err(Fault::Profile { wanted: wanted.to_owned(), offered })
+    }
+
+    /// When the CA would like `certificate` to be renewed and how long not to ask again (RFC 9773 section 4);
+    /// `None` if the CA gives no such advice.
+    pub(crate) async fn renewal(&self, certificate: &Certificate) -> Result<Option<(Window, Duration)>, Fault> {
+        let leaf = leaf_of(certificate);
+        let Some(id) = leaf.as_ref().and_then(|leaf| CertificateIdentifier::try_from(leaf).ok()) else {
+            return Ok(None);
+        };
+        match self.account.renewal_info(&id).await {
+            Ok((info, retry_after)) => {
+                let at = |time: i64| Timestamp::from_second(time).unwrap_or(Timestamp::MAX);
+                let (start, end) = (info.suggested_window.start, info.suggested_window.end);
+                let (start, end) = (at(start.unix_timestamp()), at(end.unix_timestamp()));
+                Ok(Some((Window { start, end: end.max(start) }, retry_after)))
+            }
+            Err(Error::Unsupported(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Has the CA revoke the certificate (RFC 8555 section 7.6). One that was revoked before is no error.
@@ -88,6 +151,24 @@ fn code_of(reason: Reason) -> RevocationReason {
         Reason::AffiliationChanged => RevocationReason::AffiliationChanged,
         Reason::Superseded => RevocationReason::Superseded,
         Reason::CessationOfOperation => RevocationReason::CessationOfOperation,
+    }
+}
+
+fn leaf_of(certificate: &Certificate) -> Option<CertificateDer<'static>> {
+    CertificateDer::from_pem_slice(certificate.chain_pem.as_bytes()).ok()
+}
+
+/// Whether the order may well succeed if it does not say what it replaces: the CA gives no advice on renewals, or
+/// does not know the certificate, or knows of another order that replaces it (RFC 9773 section 5).
+fn concerns_replacing(error: &Error) -> bool {
+    match error {
+        Error::Unsupported(_) => true,
+        Error::Api(problem) => {
+            let kind = problem.r#type.as_deref().unwrap_or_default();
+            let detail = problem.detail.as_deref().unwrap_or_default();
+            kind.ends_with(":alreadyReplaced") || kind.ends_with(":malformed") || detail.contains("replace")
+        }
+        other => other.to_string().contains("replaces"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What can go wrong between us and the CA, sorted by what follows from it.
 
+use std::time::Duration;
+
 use instant_acme::{Error, Problem};
 use jiff::Timestamp;
 
@@ -27,7 +29,10 @@ pub(crate) enum Fault {
     AccountGone { reason: String },
     /// The CA did not come to a decision in time; the order goes on.
     #[error("the ACME CA takes longer than expected")]
-    Slow { retry_at: Option<Timestamp> },
+    Slow { retry_in: Option<Duration> },
+    /// The CA does not know the profile.
+    #[error("the ACME CA has no profile {wanted:?}, it offers {offered}: change --acme-profile")]
+    Profile { wanted: String, offered: String },
     /// The CA offers no challenge that we can answer.
     #[error(
         "the ACME CA offers {offered:?} for this name, and of these none is among {wanted:?}; see --acme-challenge"
@@ -42,7 +47,7 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
             Error::Api(problem) => Self::from(&problem),
-            Error::Timeout(retry_at) => Self::Slow { retry_at: retry_at.and_then(wall_clock) },
+            Error::Timeout(retry_at) => Self::Slow { retry_in: retry_at.map(from_now) },
             Error::Other(inner) => match inner.downcast::<HttpError>() {
                 Ok(http) => Self::from(*http),
                 Err(other) => unreachable(&*other),
@@ -100,9 +105,8 @@ fn unreachable(error: &dyn std::error::Error) -> Fault {
 }
 
 /// The library reports a point on the monotonic clock.
-fn wall_clock(instant: std::time::Instant) -> Option<Timestamp> {
-    let ahead = instant.saturating_duration_since(std::time::Instant::now());
-    Timestamp::now().saturating_add(ahead).ok()
+fn from_now(instant: std::time::Instant) -> Duration {
+    instant.saturating_duration_since(std::time::Instant::now())
 }
 
 const URN: &str = "urn:ietf:params:acme:error:";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -19,18 +19,56 @@ use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::authority::{AcmeConfig, AuthorityError};
+use crate::clock::Clock;
+use crate::settings::Settings;
+use crate::transport::Transport;
 
 /// The client handed to the ACME library.
 #[derive(Clone)]
 pub(super) struct Https {
-    client: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    way: Way,
     timeout: Duration,
+    clock: Clock,
+}
+
+/// How a request gets to the CA.
+#[derive(Clone)]
+enum Way {
+    Network(Box<Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>>),
+    Given(Arc<dyn Transport>),
 }
 
 impl Https {
-    /// A client that trusts the configured roots, or else the system's, and gives one exchange `timeout`.
+    /// A client that trusts the configured roots, or else the system's, and bounds each exchange.
     /// Reads the system's trust store from disk; does not touch the network.
-    pub(super) fn new(config: &AcmeConfig, timeout: Duration) -> Result<Self, AuthorityError> {
+    pub(super) fn new(config: &AcmeConfig, settings: &Settings) -> Result<Self, AuthorityError> {
+        let way = match &settings.transport {
+            Some(transport) => Way::Given(transport.clone()),
+            None => Way::network(config)?,
+        };
+        Ok(Self { way, timeout: settings.http_timeout, clock: settings.clock.clone() })
+    }
+
+    async fn exchange(self, mut request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, HttpError> {
+        let agent = HeaderValue::from_static(concat!("roo/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().insert(USER_AGENT, agent);
+        let is_question = request.method() == Method::GET;
+        let exchange = async {
+            let (mut parts, body) = self.way.exchange(request).await?.into_parts();
+            judge(parts.status, &parts.headers, &body, self.clock.now())?;
+            if is_question && !parts.headers.contains_key(RETRY_AFTER) {
+                // The library takes no advice on renewals without it.
+                parts.headers.insert(RETRY_AFTER, HeaderValue::from_static(ASK_AFTER));
+            }
+            let body = Box::new(body);
+            Ok(BytesResponse { parts, body })
+        };
+        tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(HttpError::Timeout { timeout: self.timeout }))
+    }
+}
+
+impl Way {
+    fn network(config: &AcmeConfig) -> Result<Self, AuthorityError> {
         let roots = match config.extra_roots()? {
             Some(roots) => roots,
             None => system_roots()?,
@@ -51,22 +89,21 @@ impl Https {
             .enable_http1()
             .enable_http2()
             .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, timeout })
+        Ok(Self::Network(Box::new(Client::builder(TokioExecutor::new()).build(connector))))
     }
 
-    async fn exchange(self, mut request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, HttpError> {
-        let agent = HeaderValue::from_static(concat!("roo/", env!("CARGO_PKG_VERSION")));
-        request.headers_mut().insert(USER_AGENT, agent);
-        let exchange = async {
-            let response = self.client.request(request).await?;
-            let (parts, body) = response.into_parts();
-            let body = collect(body).await?;
-            judge(parts.status, &parts.headers, &body)?;
-            let body = Box::new(body);
-            Ok(BytesResponse { parts, body })
-        };
-        tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(HttpError::Timeout { timeout: self.timeout }))
+    async fn exchange(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, HttpError> {
+        match self {
+            Self::Network(client) => {
+                let (parts, body) = client.request(request).await?.into_parts();
+                Ok(Response::from_parts(parts, collect(body).await?))
+            }
+            Self::Given(transport) => {
+                let (parts, body) = request.into_parts();
+                let Ok(body) = body.collect().await;
+                transport.exchange(Request::from_parts(parts, body.to_bytes())).await.map_err(HttpError::Transport)
+            }
+        }
     }
 }
 
@@ -85,6 +122,8 @@ impl HttpClient for Https {
 pub(super) enum HttpError {
     #[error("the connection failed")]
     Connection(#[from] hyper_util::client::legacy::Error),
+    #[error("the connection failed")]
+    Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the answer broke off")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("no answer within {} s", timeout.as_secs_f32())]
@@ -105,14 +144,14 @@ pub(super) enum HttpError {
 
 /// Takes out the answers that the library would misread: it does not see `Retry-After` of refusals, and
 /// takes error pages for damaged JSON.
-fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<(), HttpError> {
+fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<(), HttpError> {
     let limited = status == StatusCode::TOO_MANY_REQUESTS;
     if limited || status.is_server_error() {
         return Err(HttpError::Busy {
             status: status.as_u16(),
             detail: detail(body),
             limited,
-            retry_at: retry_at(headers, Timestamp::now()),
+            retry_at: retry_at(headers, now),
         });
     }
     if status.is_client_error() && serde_json::from_slice::<serde_json::Value>(body).is_err() {
@@ -162,6 +201,9 @@ fn system_roots() -> Result<RootCertStore, AuthorityError> {
     Ok(roots)
 }
 
+/// When to ask again for advice on a renewal if the CA does not say: 6 h, in seconds (RFC 9773 section 4.3.2).
+const ASK_AFTER: &str = "21600";
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Chains are a few KiB; directories and orders less.
@@ -192,8 +234,9 @@ mod tests {
 
     #[test]
     fn limits_troubles_and_pages_are_told_apart() {
-        let judge =
-            |status: u16, body: &str| judge(StatusCode::from_u16(status).unwrap(), &headers("5"), body.as_bytes());
+        let judge = |status: u16, body: &str| {
+            judge(StatusCode::from_u16(status).unwrap(), &headers("5"), body.as_bytes(), Timestamp::UNIX_EPOCH)
+        };
         assert!(judge(200, "{}").is_ok());
         assert!(judge(400, "{\"type\":\"x\"}").is_ok());
         assert!(matches!(judge(404, "<html>"), Err(HttpError::NotAcme { status: 404 })));

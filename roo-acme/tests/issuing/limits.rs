@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use roo_acme::{AcmeConfig, Attempts, Authority, Challenges};
+use roo_acme::{AcmeConfig, Attempts, Authority};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
@@ -85,10 +85,8 @@ impl Ca {
         let (root_pem, tls) = identity();
         let orders = Arc::new(AtomicUsize::new(0));
         let authority = Authority::Acme(AcmeConfig {
-            directory: format!("{base}/directory"),
-            email: None,
             extra_roots_pem: Some(root_pem.into_bytes()),
-            challenges: Challenges::default(),
+            ..AcmeConfig::at(&format!("{base}/directory"))
         });
         let counter = orders.clone();
         let task = tokio::spawn(async move {

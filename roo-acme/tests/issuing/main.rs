@@ -13,6 +13,7 @@ mod node;
 mod one_node;
 mod pebble;
 mod shows;
+mod simulated;
 mod two_nodes;
 mod vault;
 mod wishes;

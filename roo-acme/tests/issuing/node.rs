@@ -25,12 +25,21 @@ impl Node {
 
     pub(crate) fn start_with(vault: Arc<NodeVault>, cluster: &Arc<Cluster>, authority: Authority) -> Self {
         show_logs();
+        Self::start_configured(vault, cluster, authority, quick())
+    }
+
+    pub(crate) fn start_configured(
+        vault: Arc<NodeVault>,
+        cluster: &Arc<Cluster>,
+        authority: Authority,
+        settings: Settings,
+    ) -> Self {
         let (nudges, receiver) = mpsc::channel(16);
         let shutdown = CancellationToken::new();
         let (wanted, have) = (cluster.wanted.subscribe(), cluster.have.subscribe());
         let issuer = Issuer::new(vault.clone(), authority, wanted, have, receiver)
             .with_wishes(cluster.wishes.subscribe())
-            .with_settings(quick());
+            .with_settings(settings);
         let task = tokio::spawn(issuer.run(shutdown.clone()));
         Self { vault, nudges, shutdown, task }
     }

@@ -54,10 +54,10 @@ impl Site {
 
     pub(crate) fn authority(&self) -> Authority {
         Authority::Acme(AcmeConfig {
-            directory: format!("https://127.0.0.1:{}/dir", self.port),
             email: Some("admin@shop.example".to_owned()),
             extra_roots_pem: Some(self.root_pem.clone().into_bytes()),
             challenges: Challenges::new([Challenge::Http01]),
+            ..AcmeConfig::at(&format!("https://127.0.0.1:{}/dir", self.port))
         })
     }
 

@@ -67,8 +67,15 @@ impl Cluster {
     pub(crate) fn put_certificate(&self, name: &str, certificate: &Certificate) {
         let item = Item::Certificate { name: name.to_owned() };
         let bytes = certificate.encode();
-        self.show(&item, &bytes);
+        self.show(&item, Some(&bytes));
         self.state().items.insert(item, bytes);
+    }
+
+    /// Names that are not to be served any more.
+    pub(crate) fn unwant(&self, name: &str) {
+        self.wanted.send_modify(|wanted| {
+            wanted.remove_mut(name);
+        });
     }
 
     pub(crate) fn attempts(&self, name: &str) -> Option<Attempts> {
@@ -127,12 +134,17 @@ impl Cluster {
     }
 
     /// Shows a certificate to the issuers; later than it is stored, if there is latency.
-    fn show(&self, item: &Item, bytes: &[u8]) {
+    fn show(&self, item: &Item, bytes: Option<&[u8]>) {
         let Item::Certificate { name } = item.clone() else { return };
-        let facts = Certificate::decode(bytes).unwrap().facts();
+        let facts = bytes.map(|bytes| Certificate::decode(bytes).unwrap().facts());
         let lag = self.state().latency.mul_f64(20.0 * fastrand::f64());
         let have = self.have.clone();
-        let show = move || have.send_modify(|have| have.insert_mut(name, facts));
+        let show = move || {
+            have.send_modify(|have| match facts {
+                Some(facts) => have.insert_mut(name, facts),
+                None => drop(have.remove_mut(&name)),
+            });
+        };
         if lag.is_zero() {
             return show();
         }
@@ -210,7 +222,7 @@ impl Vault for NodeVault {
             *state.issued.entry(name.clone()).or_default() += 1;
         }
         drop(state);
-        self.cluster.show(item, &bytes);
+        self.cluster.show(item, Some(&bytes));
         Ok(())
     }
 
@@ -222,7 +234,20 @@ impl Vault for NodeVault {
         if let Item::Wish { name } = item {
             self.cluster.wishes.send_if_modified(|wishes| wishes.remove_mut(name));
         }
+        drop(state);
+        self.cluster.show(item, None);
         Ok(())
+    }
+
+    async fn names(&self) -> Result<Vec<String>, VaultError> {
+        self.travel().await;
+        let kept = |item: &Item| match item {
+            Item::Order { name } | Item::Attempts { name } | Item::Renewal { name } | Item::Unused { name } => {
+                Some(name.clone())
+            }
+            _ => None,
+        };
+        Ok(self.state()?.items.keys().filter_map(kept).collect())
     }
 
     async fn claim(&self, what: &str, ttl: Duration) -> Result<Option<Claim>, VaultError> {

@@ -19,11 +19,21 @@ pub(super) async fn render(State(api): Shared) -> impl IntoResponse {
     gauge!("roo_store_revision").set(status.revision.0 as f64);
     gauge!("roo_routes").set(api.routes.len() as f64);
     gauge!("roo_api_watches").set((WATCHERS_MAX - api.watchers.available_permits()) as f64);
-    for (name, not_after) in api.certificates.not_after() {
-        gauge!("roo_tls_cert_not_after_seconds", "name" => name).set(not_after as f64);
-    }
     for (state, count) in api.certificates.states(&api.vault).await {
         gauge!("roo_tls_certs", "state" => state).set(count as f64);
     }
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], api.metrics.render())
+    let text = api.metrics.render() + &ends(api.certificates.not_after());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// When certificates end. Not from the recorder, which would tell of certificates that are gone for ever.
+fn ends(certificates: Vec<(String, i64)>) -> String {
+    let mut text = String::new();
+    if !certificates.is_empty() {
+        text.push_str("# TYPE roo_tls_cert_not_after_seconds gauge\n");
+    }
+    for (name, not_after) in certificates {
+        text.push_str(&format!("roo_tls_cert_not_after_seconds{{name=\"{name}\"}} {not_after}\n"));
+    }
+    text
 }

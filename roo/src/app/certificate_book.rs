@@ -204,7 +204,7 @@ impl Standing {
     /// When another one is ordered, if nothing happens before.
     fn renew_at(&self, name: &str, facts: &Facts) -> Option<Timestamp> {
         let is_renewed = self.wanted && facts.revoked.is_none_or(|revoked| revoked.renew);
-        is_renewed.then(|| roo_acme::renew_at(name, facts))
+        is_renewed.then(|| roo_acme::renew_at(name, facts, None))
     }
 }
 

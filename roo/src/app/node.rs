@@ -166,8 +166,10 @@ impl Node {
         let nudges = nudges(events);
         let (upgrade_sender, upgrades) = upgrade::channel();
         let loading = (routes.clone(), catalog.clone(), certificates.clone());
-        let issuer =
-            Issuer::new(vault.clone(), config.authority, wanted, certificates.inventory(), nudges).with_wishes(wishes);
+        let issuing = roo_acme::Settings { retire_after: config.retire_after, ..roo_acme::Settings::default() };
+        let issuer = Issuer::new(vault.clone(), config.authority, wanted, certificates.inventory(), nudges)
+            .with_wishes(wishes)
+            .with_settings(issuing);
         let mut tasks = vec![
             tokio::spawn(issuer.run(shutdown.clone())),
             serve_api(

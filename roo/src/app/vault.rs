@@ -1,5 +1,6 @@
 //! The issuer's vault over the replicated store: records are sealed, claims are leases, writes are fenced.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,6 +164,8 @@ fn key_of(item: &Item) -> Key {
         Item::Certificate { name } => keys::certificate(name),
         Item::Attempts { name } => keys::attempts(name),
         Item::Wish { name } => keys::wish(name),
+        Item::Renewal { name } => keys::renewal(name),
+        Item::Unused { name } => keys::unused(name),
         Item::InternalCa => keys::internal_ca(),
     }
 }
@@ -197,6 +200,23 @@ impl roo_acme::Vault for Vault {
 
     async fn remove(&self, item: &Item, claim: &Claim) -> Result<(), VaultError> {
         self.fenced(claim, Op::Delete { key: key_of(item) }).await.map(drop)
+    }
+
+    async fn names(&self) -> Result<Vec<String>, VaultError> {
+        let mut names = BTreeSet::new();
+        for prefix in keys::KEPT_PREFIXES {
+            let mut scan = Scan::prefix(*prefix);
+            loop {
+                let page = self.store.scan(scan.clone(), ReadLevel::Stale).await.map_err(VaultError::unavailable)?;
+                let name = |(key, _): &(Key, Entry)| key.as_str().strip_prefix(prefix).map(str::to_owned);
+                names.extend(page.entries.iter().filter_map(name));
+                scan.after = page.entries.last().map(|(key, _)| key.clone());
+                if !page.more {
+                    break;
+                }
+            }
+        }
+        Ok(names.into_iter().collect())
     }
 
     async fn claim(&self, what: &str, ttl: Duration) -> Result<Option<Claim>, VaultError> {

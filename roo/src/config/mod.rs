@@ -27,6 +27,8 @@ pub(crate) use source::{Process, Surroundings};
 const RAFT_PORT: u16 = 6300;
 /// No list or name has more nodes than that.
 const EXPECT_MAX: usize = 1024;
+/// How long certificates without a route are kept, if nothing else is said.
+const RETIRE_AFTER: Duration = Duration::from_hours(7 * 24);
 /// Names that start with `ROO_` and belong to client verbs or the stack file, not to the daemon.
 const OTHER_NAMES: &[&str] = &[
     "ROO_LOG",
@@ -96,6 +98,8 @@ pub(crate) struct Config {
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) trace: TraceContext,
     pub(crate) authority: Authority,
+    /// How long certificates without a route are kept; `None`: for ever.
+    pub(crate) retire_after: Option<Duration>,
     pub(crate) swarm: bool,
     pub(crate) docker_host: Option<String>,
     pub(crate) debug: bool,
@@ -178,6 +182,9 @@ impl Config {
             access_log: access_log::read(reader),
             trace: reader.read("trace", access_log::trace).unwrap_or_default(),
             authority: authority(mode, reader, surroundings),
+            retire_after: reader
+                .read("retire-after", duration)
+                .map_or(Some(RETIRE_AFTER), |time| (!time.is_zero()).then_some(time)),
             swarm: reader.read("swarm", boolean).unwrap_or(false),
             docker_host: reader.read("docker-host", |text| Ok(text.to_owned())),
             debug: reader.read("debug", boolean).unwrap_or(false),
@@ -386,12 +393,18 @@ fn authority(mode: Mode, reader: &mut Reader<'_>, surroundings: &dyn Surrounding
         (Mode::Run, false) => roo_acme::LETS_ENCRYPT_PRODUCTION,
         (Mode::Dev, false) => "internal",
     };
+    let profile = reader.read("acme-profile", profile);
     let directory = reader.read("acme-directory", directory).unwrap_or_else(|| default.to_owned());
     match directory.as_str() {
         "internal" => Authority::Internal,
         "off" => Authority::Off,
-        _ => Authority::Acme(AcmeConfig { directory, email, extra_roots_pem, challenges }),
+        _ => Authority::Acme(AcmeConfig { directory, email, extra_roots_pem, challenges, profile }),
     }
+}
+
+fn profile(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|b| b.is_ascii_graphic());
+    if plain { Ok(text.to_owned()) } else { Err(format!("`{text}` is no name of a profile")) }
 }
 
 fn email(text: &str) -> Result<String, String> {

@@ -99,6 +99,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "LIST",
         "How names are proven, the preferred way first, separated by commas [default: http-01,tls-alpn-01]",
     ),
+    setting("acme-profile", "NAME", "Profile to order certificates by, of those that the CA offers [default: the CA's]"),
+    setting("retire-after", "TIME", "How long the certificate of a name without a route is kept; 0: for ever [default: 7d]"),
     setting("swarm", "BOOL", "Watch Docker Swarm's services for routes").switch().original(&["Swarm"]),
     setting("docker-host", "URL", "The Docker engine [default: unix:///var/run/docker.sock]"),
     setting("config", "FILE", "Configuration file in JSON"),

@@ -1,0 +1,76 @@
+//! Issuers under simulated time, and a CA within the process that can be made to fail on purpose.
+//!
+//! tokio's clock is paused and jumps to the next thing to happen; the issuers' clock follows it.
+
+mod ca;
+mod year;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use roo_acme::{AcmeConfig, Authority, Clock, Settings};
+use tokio::time::Instant;
+
+use crate::node::Node;
+use crate::vault::{Cluster, NodeVault};
+use ca::Ca;
+
+/// A cluster, its nodes and their CA.
+struct World {
+    cluster: Arc<Cluster>,
+    nodes: Vec<Node>,
+    ca: Ca,
+    clock: Clock,
+    random: fastrand::Rng,
+}
+
+impl World {
+    fn new(nodes: usize, ca: impl FnOnce(Clock) -> Ca) -> Self {
+        let seed = std::env::var("ROO_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+        eprintln!("repeat with ROO_SEED={seed}");
+        let clock = clock();
+        let ca = ca(clock.clone());
+        let mut world =
+            Self { cluster: Cluster::new(), nodes: Vec::new(), ca, clock, random: fastrand::Rng::with_seed(seed) };
+        for _ in 0..nodes {
+            let node = world.node();
+            world.nodes.push(node);
+        }
+        world
+    }
+
+    fn node(&self) -> Node {
+        let settings = Settings {
+            claim_ttl: Duration::from_secs(10),
+            claim_retry: Duration::from_secs(1),
+            look_again: Duration::from_hours(1),
+            clock: self.clock.clone(),
+            transport: Some(Arc::new(self.ca.clone())),
+            ..Settings::default()
+        };
+        let authority = Authority::Acme(AcmeConfig::at(ca::DIRECTORY));
+        Node::start_configured(NodeVault::new(&self.cluster), &self.cluster, authority, settings)
+    }
+
+    /// Kills a node and starts another in its place.
+    async fn kill_one(&mut self) {
+        let new = self.node();
+        let index = self.random.usize(..self.nodes.len());
+        std::mem::replace(&mut self.nodes[index], new).kill().await;
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// The time of this simulation: begins with the year 2026 and goes as tokio's.
+fn clock() -> Clock {
+    let (began, start) = (Instant::now(), "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap());
+    Clock::new(move || start.saturating_add(began.elapsed()).unwrap())
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
