@@ -28,6 +28,7 @@ mod authority;
 mod certificate;
 mod challenge;
 mod clock;
+mod import;
 mod inventory;
 mod issuer;
 mod renewal;
@@ -59,6 +60,7 @@ pub use authority::{AcmeConfig, Authority, AuthorityError, LETS_ENCRYPT_PRODUCTI
 pub use certificate::{Certificate, CertificateError, Details, Facts, Managed, Revoked};
 pub use challenge::{Challenge, Challenges, UnknownChallenge};
 pub use clock::Clock;
+pub use import::{IMPORTED, ImportError};
 pub use internal::{InternalError, internal_root_pem};
 pub use inventory::{Inventory, Names};
 pub use issuer::{CLAIM, Issuer};

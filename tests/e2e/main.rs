@@ -18,6 +18,7 @@ mod dev;
 mod disk;
 mod docs;
 mod explain;
+mod imports;
 mod kv;
 mod lease;
 mod live;

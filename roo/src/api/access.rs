@@ -18,6 +18,7 @@ use roo_kv::Keyring;
 use super::audit;
 use super::body;
 use super::rights::{Lack, Rights, Scope};
+use super::server::OverTls;
 use super::{Api, ApiError};
 use crate::app::TokenBook;
 
@@ -37,7 +38,7 @@ impl Policy {
     fn identify(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Rights, ApiError> {
         if let Some(given) = bearer(headers) {
             if self.is_root(given) {
-                return Ok(Rights::all("root"));
+                return Ok(Rights::root());
             }
             return self.tokens.rights(given).ok_or_else(|| {
                 ApiError::new(StatusCode::FORBIDDEN, "wrong-token", "the token is not this cluster's, or has expired")
@@ -106,7 +107,8 @@ pub(super) async fn identified(
     request: Request,
     next: Next,
 ) -> Response {
-    admit(&api, peer, request, next, |_| Ok(())).await
+    let write = !is_read(request.method());
+    admit(&api, peer, request, next, write, |_| Ok(())).await
 }
 
 /// For what concerns the whole node or cluster.
@@ -116,7 +118,30 @@ pub(super) async fn administers(
     request: Request,
     next: Next,
 ) -> Response {
-    admit(&api, peer, request, next, Rights::check_admin).await
+    let write = !is_read(request.method());
+    admit(&api, peer, request, next, write, Rights::check_admin).await
+}
+
+/// For private keys: a right of its own, over TLS or within this machine, and told in the audit log.
+pub(super) async fn exports(
+    State(api): State<Arc<Api>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let over_tls = request.extensions().get::<OverTls>().is_some_and(|OverTls(is)| *is);
+    let unseen = over_tls || (peer.ip().to_canonical().is_loopback() && !is_forwarded(request.headers()));
+    let demand = |rights: &Rights| {
+        rights.check_export()?;
+        match unseen {
+            true => Ok(()),
+            false => {
+                Err(ApiError::new(StatusCode::FORBIDDEN, "export-in-clear", "private keys do not travel in the clear")
+                    .hint("call the API by TLS (--api-tls), or from the machine of the node"))
+            }
+        }
+    };
+    admit(&api, peer, request, next, true, demand).await
 }
 
 async fn admit(
@@ -124,9 +149,10 @@ async fn admit(
     peer: SocketAddr,
     mut request: Request,
     next: Next,
+    audited: bool,
     demand: impl FnOnce(&Rights) -> Result<(), ApiError>,
 ) -> Response {
-    let write = (!is_read(request.method())).then(|| audit::Write::of(&request, peer));
+    let write = audited.then(|| audit::Write::of(&request, peer));
     let identified = api.policy.identify(peer.ip(), request.headers());
     let who = identified.as_ref().map_or_else(|_| "-".into(), |rights| Arc::clone(&rights.who));
     let admitted = identified.and_then(|rights| demand(&rights).map(|()| rights));

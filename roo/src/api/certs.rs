@@ -4,14 +4,17 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use roo_acme::{Facts, Reason, Revocation};
+use axum::http::header::CACHE_CONTROL;
+use axum::response::IntoResponse;
+use roo_acme::{Facts, ImportError, Managed, Reason, Revocation};
 use roo_kv::{Op, OpResult, Txn};
 use roo_proxy::HostPattern;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Api, ApiError, Shared};
-use crate::app::{WishError, is_imported, wishes};
+use crate::app::import::{self, Import};
+use crate::app::{NotImported, WishError, is_imported, wishes};
 use crate::keys;
 
 /// `{"reason": "keyCompromise", "renew": true}`.
@@ -22,6 +25,23 @@ struct Revoke {
     reason: Reason,
     #[serde(default = "yes")]
     renew: bool,
+}
+
+/// `{"certificate": PEM, "key": PEM, "force": false, "managed": "import", "source": null}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pair {
+    certificate: String,
+    key: String,
+    #[serde(default)]
+    force: bool,
+    #[serde(default = "by_import")]
+    managed: Managed,
+    source: Option<String>,
+}
+
+fn by_import() -> Managed {
+    Managed::Import
 }
 
 fn yes() -> bool {
@@ -73,6 +93,37 @@ pub(super) async fn revoke(
     ask(&api, &name, Some(Revocation { reason, renew })).await
 }
 
+/// `PUT /roo/v1/certs`: stores a certificate under each of its names.
+pub(super) async fn import(State(api): Shared, body: Bytes) -> Result<Json<Value>, ApiError> {
+    // The parser's error is not passed on: it could quote the key.
+    let pair: Pair = serde_json::from_slice(&body)
+        .map_err(|_| bad_certificate("the body is not {\"certificate\": PEM, \"key\": PEM}".to_owned()))?;
+    let checked = import::check(Import {
+        chain_pem: pair.certificate,
+        key_pem: pair.key,
+        force: pair.force,
+        managed: pair.managed,
+        authority: pair.source,
+    })?;
+    import::store(&api.store, &api.vault, &checked).await?;
+    let facts = checked.certificate.facts();
+    Ok(Json(json!({
+        "names": checked.names,
+        "issuer": facts.issuer,
+        "serial": facts.serial,
+        "not_after": facts.not_after.to_string(),
+        "managed": facts.managed,
+    })))
+}
+
+/// `GET /roo/v1/certs/{name}/export`: the chain and its private key.
+pub(super) async fn export(State(api): Shared, Path(name): Path<String>) -> Result<impl IntoResponse, ApiError> {
+    let pattern = pattern(&name)?.to_string();
+    let certificate = api.vault.certificate(&pattern).await.ok_or_else(|| unknown(&name))?;
+    let body = json!({ "certificate": certificate.chain_pem, "key": certificate.key_pem });
+    Ok(([(CACHE_CONTROL, "no-store")], Json(body)))
+}
+
 /// `DELETE /roo/v1/certs/{name}`. A name with a route is then ordered anew.
 pub(super) async fn remove(State(api): Shared, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
     let name = pattern(&name)?.to_string();
@@ -111,6 +162,24 @@ fn pattern(name: &str) -> Result<HostPattern, ApiError> {
 fn unknown(name: &str) -> ApiError {
     ApiError::not_found(format!("there is no certificate for `{name}`, and none is needed"))
         .hint("`roo cert ls` lists those that there are; no https route has this host: `roo route ls`")
+}
+
+fn bad_certificate(text: String) -> ApiError {
+    ApiError::bad_request("bad-certificate", text)
+}
+
+impl From<NotImported> for ApiError {
+    fn from(error: NotImported) -> Self {
+        let text = error.to_string();
+        match error {
+            NotImported::Store(error) => error.into(),
+            NotImported::Seal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text),
+            NotImported::Unfit(ImportError::Expired { .. }) => {
+                bad_certificate(text).hint("take it all the same: --force, or \"force\": true")
+            }
+            NotImported::Unfit(_) | NotImported::Unusable(_) | NotImported::NoHost { .. } => bad_certificate(text),
+        }
+    }
 }
 
 impl From<WishError> for ApiError {

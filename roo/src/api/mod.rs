@@ -128,6 +128,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/roo/v1/upstreams", get(live::upstreams))
         .route("/roo/v1/tokens", get(tokens::list).post(tokens::add))
         .route("/roo/v1/tokens/{name}", delete(tokens::remove))
+        .route("/roo/v1/certs", put(certs::import))
         .route("/roo/v1/certs/{name}", delete(certs::remove))
         .route("/roo/v1/certs/{name}/renew", post(certs::renew))
         .route("/roo/v1/certs/{name}/revoke", post(certs::revoke))
@@ -150,6 +151,9 @@ fn router(api: Arc<Api>) -> Router {
         .route("/debug/pprof/profile", get(debug::profile))
         .route("/debug/pprof/heap", get(debug::heap))
         .layer(middleware::from_fn_with_state(api.clone(), access::administers));
+    let exports = Router::new()
+        .route("/roo/v1/certs/{name}/export", get(certs::export))
+        .layer(middleware::from_fn_with_state(api.clone(), access::exports));
     let key = get(kv::read).put(kv::write).delete(kv::delete);
     let kv = Router::new()
         .route("/roo/v1/kv", key.clone())
@@ -175,6 +179,7 @@ fn router(api: Arc<Api>) -> Router {
         .layer(middleware::from_fn_with_state(api.clone(), access::identified));
     open.merge(reading)
         .merge(admin)
+        .merge(exports)
         .merge(kv)
         .merge(services)
         .merge(txn)

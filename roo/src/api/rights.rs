@@ -46,6 +46,10 @@ pub(crate) struct Rights {
     pub(super) write: Scope,
     /// May do what concerns the whole node or cluster.
     pub(super) admin: bool,
+    /// May be given certificates with their private keys. Nothing else includes this.
+    pub(super) export: bool,
+    /// Knows the cluster's secret, or the token that stands in for it.
+    pub(super) root: bool,
     /// What is answered where a right is missing.
     pub(super) lack: Lack,
 }
@@ -64,7 +68,25 @@ pub(super) enum Lack {
 impl Rights {
     /// Everything, as `who`.
     pub(crate) fn all(who: &str) -> Self {
-        Self { who: who.into(), read: Scope::All, write: Scope::All, admin: true, lack: Lack::OutOfScope }
+        Self {
+            who: who.into(),
+            read: Scope::All,
+            write: Scope::All,
+            admin: true,
+            export: false,
+            root: false,
+            lack: Lack::OutOfScope,
+        }
+    }
+
+    /// Everything, as whoever knows the secret.
+    pub(crate) fn root() -> Self {
+        Self { root: true, ..Self::all("root") }
+    }
+
+    /// These rights, and that to be given private keys.
+    pub(crate) fn with_export(self, export: bool) -> Self {
+        Self { export, ..self }
     }
 
     /// Reading some keys and writing some, as `who`.
@@ -109,6 +131,37 @@ impl Rights {
     /// What to answer to somebody who may not do what concerns the whole node or cluster.
     pub(super) fn check_admin(&self) -> Result<(), ApiError> {
         if self.admin { Ok(()) } else { Err(self.refusal("administer the cluster")) }
+    }
+
+    /// # Errors
+    /// What to answer to somebody who may not be given private keys.
+    pub(super) fn check_export(&self) -> Result<(), ApiError> {
+        match (self.export, self.lack) {
+            (true, _) => Ok(()),
+            (false, Lack::NoToken | Lack::FromAPage) => Err(self.refusal("export private keys")),
+            (false, Lack::OutOfScope) => Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "export-not-allowed",
+                format!("`{}` may not export private keys", self.who),
+            )
+            .hint(
+                "only a token made for it may, no other: `roo token add NAME --export`, with the token of the secret",
+            )),
+        }
+    }
+
+    /// # Errors
+    /// What to answer to somebody who may not let others export private keys.
+    pub(super) fn check_grant_export(&self) -> Result<(), ApiError> {
+        match self.root {
+            true => Ok(()),
+            false => Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "export-not-allowed",
+                format!("`{}` may not make a token that exports private keys", self.who),
+            )
+            .hint("that takes the token of the secret: `roo token`, with --secret or --data-dir")),
+        }
     }
 
     fn refusal(&self, what: &str) -> ApiError {

@@ -68,6 +68,10 @@ pub(super) async fn serve(listener: TcpListener, server: Server, shutdown: Cance
     open.shutdown().await;
 }
 
+/// Whether a request came over TLS.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OverTls(pub(super) bool);
+
 /// How connections are served.
 #[derive(Clone)]
 pub(super) struct Server {
@@ -112,17 +116,17 @@ impl Server {
         }
         if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_TIMEOUT, tls.certificate.accept(stream)).await {
             let http2 = tls::agreed_on_http2(&stream);
-            self.answer(http2, self.router.clone(), stream, peer, watcher).await;
+            self.answer(http2, self.router.clone(), stream, (peer, OverTls(true)), watcher).await;
         }
     }
 
     async fn serve_plain(&self, router: Router, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
         if let Ok(Ok(http2)) = tokio::time::timeout(HEAD_TIMEOUT, speaks_http2(&stream)).await {
-            self.answer(http2, router, stream, peer, watcher).await;
+            self.answer(http2, router, stream, (peer, OverTls(false)), watcher).await;
         }
     }
 
-    async fn answer<S>(&self, http2: bool, router: Router, stream: S, peer: SocketAddr, watcher: Watcher)
+    async fn answer<S>(&self, http2: bool, router: Router, stream: S, from: (SocketAddr, OverTls), watcher: Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -132,7 +136,9 @@ impl Server {
         let watched = http2.then(|| answers.clone());
         let router = TowerToHyperService::new(router);
         let service = service_fn(move |mut request: Request<Incoming>| {
+            let (peer, over_tls) = from;
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(over_tls);
             let (answering, watched) = (router.call(request), watched.clone());
             async move {
                 let response = answering.await?;
@@ -200,7 +206,7 @@ mod tests {
     async fn answer(server: Server, http2: bool, stream: DuplexStream) {
         let peer = SocketAddr::from(([127, 0, 0, 1], 9));
         let router = server.router.clone();
-        server.answer(http2, router, stream, peer, GracefulShutdown::new().watcher()).await;
+        server.answer(http2, router, stream, (peer, OverTls(false)), GracefulShutdown::new().watcher()).await;
     }
 
     #[tokio::test(start_paused = true)]

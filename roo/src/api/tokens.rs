@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApiError, Shared};
+use super::{ApiError, Rights, Shared};
 use crate::app::{Grant, TokenError, tokens};
 
 /// `{"name": …, "read": […], "write": […], "admin": …, "ttl": "30d"}`.
@@ -23,6 +23,8 @@ pub(super) struct Wanted {
     write: Vec<String>,
     #[serde(default)]
     admin: bool,
+    #[serde(default)]
+    export: bool,
     ttl: Option<String>,
 }
 
@@ -32,12 +34,20 @@ pub(super) async fn list(State(api): Shared) -> Json<Vec<Value>> {
 }
 
 /// `POST /roo/v1/tokens`: the only answer that ever holds the token.
-pub(super) async fn add(State(api): Shared, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
+pub(super) async fn add(
+    State(api): Shared,
+    rights: Rights,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
     let wanted = serde_json::from_slice(&body);
-    let Wanted { name, read, write, admin, ttl } = wanted
+    let Wanted { name, read, write, admin, export, ttl } = wanted
         .map_err(|error| ApiError::bad_request("bad-token", format!("the body is no wish for a token: {error}")))?;
     let ttl = ttl.as_deref().map(lifetime).transpose()?;
-    let token = tokens::add(&api.store, &api.vault, &name, Grant { read, write, admin }, ttl).await?;
+    if export {
+        rights.check_grant_export()?;
+    }
+    let grant = Grant { read, write, admin, export };
+    let token = tokens::add(&api.store, &api.vault, &name, grant, ttl).await?;
     Ok((StatusCode::CREATED, Json(json!({ "name": name, "token": token }))))
 }
 

@@ -1,16 +1,25 @@
 //! What this node knows about certificates, as it is told to people.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use aws_lc_rs::digest::{SHA256, digest};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use roo_acme::{Attempts, Facts, Inventory, Managed, Names, Wish, Wishes};
 use roo_proxy::HostName;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::Vault;
 
 /// Every state that a name can have, as in the documentation.
 const STATES: [&str; 6] = ["ready", "waiting", "failed", "expired", "revoked", "unused"];
+
+/// Before its end a certificate that was brought in is told of.
+const ENDING: SignedDuration = SignedDuration::from_hours(14 * 24);
+const WARN_EVERY: SignedDuration = SignedDuration::from_hours(24);
+const LOOK_FOR_ENDS_EVERY: Duration = Duration::from_secs(60);
 
 /// What this node knows about certificates.
 #[derive(Clone)]
@@ -116,6 +125,28 @@ impl CertificateBook {
         json!({ "state": standing.state(), "note": standing.note() })
     }
 
+    /// How many certificates that people brought are about to end.
+    pub(crate) fn ending(&self) -> usize {
+        self.have.borrow().values().filter(|facts| is_ending(facts)).count()
+    }
+
+    /// Says once a day which certificates that people brought are about to end.
+    pub(super) async fn warn_of_ends(self, shutdown: CancellationToken) {
+        let mut said: BTreeMap<String, Timestamp> = BTreeMap::new();
+        while !shutdown.is_cancelled() {
+            let have = self.have.borrow().clone();
+            let now = Timestamp::now();
+            said.retain(|name, at| have.contains_key(name) && now.duration_since(*at) < WARN_EVERY);
+            for (name, facts) in have.iter().filter(|(_, facts)| is_ending(facts)) {
+                if said.insert(name.clone(), now).is_none() {
+                    let not_after = facts.not_after;
+                    tracing::warn!(name, %not_after, "a certificate that was brought in ends soon; bring in another");
+                }
+            }
+            let _ = tokio::time::timeout(LOOK_FOR_ENDS_EVERY, shutdown.cancelled()).await;
+        }
+    }
+
     /// Waits until there is a certificate for `name`.
     pub(super) async fn wait_for(&self, name: &str) {
         let mut have = self.have.clone();
@@ -176,6 +207,7 @@ impl Standing {
         match &self.wish {
             Some(Wish { revoke: Some(_), .. }) => "to be revoked".to_owned(),
             Some(_) => "to be renewed".to_owned(),
+            None if self.facts.as_ref().is_some_and(is_ending) => "ends soon: bring in another".to_owned(),
             None => String::new(),
         }
     }
@@ -212,6 +244,12 @@ impl Standing {
 fn fingerprint(leaf: &[u8]) -> String {
     let bytes = digest(&SHA256, leaf);
     bytes.as_ref().iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+}
+
+/// Whether a certificate that was brought in is in its last two weeks, or the last third of a short life.
+fn is_ending(facts: &Facts) -> bool {
+    let life = facts.not_after.duration_since(facts.not_before);
+    is_imported(facts) && facts.not_after.duration_since(Timestamp::now()) < ENDING.min(life / 3)
 }
 
 /// Whether a certificate was brought in by a person, who sees to its end.

@@ -25,7 +25,7 @@ use super::signals::{self, Stop, Upgrade};
 use super::supervisor;
 use super::{
     CatalogBook, CertificateBook, Registrar, Rotation, RouteBook, TokenBook, Vault, answers, catalog, certificates,
-    client_certificates, routes, swarm, wishes,
+    certs_dir, client_certificates, routes, swarm, wishes,
 };
 use crate::api::{self, Api, ApiTls, AuditLog, Policy};
 use crate::cli::Failure;
@@ -200,6 +200,10 @@ impl Node {
         ];
         tasks.push(tokio::spawn(reopen_when_asked(reopen, control, shutdown.clone())));
         tasks.extend(tls.map(|tls| tokio::spawn(tls.keep(shutdown.clone()))));
+        let places = certs_dir::Place::all(config.certs_dir);
+        let files = certs_dir::follow(places, store.clone(), vault.clone(), certificates.clone(), shutdown.clone());
+        tasks.push(tokio::spawn(files));
+        tasks.push(tokio::spawn(certificates.clone().warn_of_ends(shutdown.clone())));
         if let Some(waiting) = waiting {
             // Not a connection before it can be served as the process before did.
             loaded(loading).await?;

@@ -43,6 +43,9 @@ pub(crate) struct Grant {
     /// Everything, also what concerns the node and the cluster.
     #[serde(default)]
     pub(crate) admin: bool,
+    /// Certificates with their private keys.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) export: bool,
 }
 
 /// Why a token can't be made or removed.
@@ -153,6 +156,7 @@ impl TokenBook {
                     "read": record.grant.read,
                     "write": record.grant.write,
                     "admin": record.grant.admin,
+                    "export": record.grant.export,
                     "created": date(record.created),
                     "expires": record.expires.map(date),
                     "state": if expired { "expired" } else { "valid" },
@@ -205,7 +209,7 @@ fn check(name: &str, grant: &Grant) -> Result<(), TokenError> {
     if !is_name(name) {
         return Err(TokenError::BadName { name: name.to_owned() });
     }
-    if grant.read.is_empty() && grant.write.is_empty() && !grant.admin {
+    if grant.read.is_empty() && grant.write.is_empty() && !grant.admin && !grant.export {
         return Err(TokenError::NoRight);
     }
     if grant.read.len().max(grant.write.len()) > PREFIXES_MAX {
@@ -230,11 +234,12 @@ fn open(vault: &Vault, key: &Key, value: &[u8]) -> Result<Record, String> {
 fn known(key: &Key, record: &Record) -> Option<(Digest, Known)> {
     let name = key.as_str().strip_prefix(keys::TOKEN_PREFIX)?;
     let digest = URL_SAFE_NO_PAD.decode(&record.digest).ok()?.try_into().ok()?;
-    let Grant { read, write, admin } = &record.grant;
+    let Grant { read, write, admin, export } = &record.grant;
     let rights = match admin {
         true => Rights::all(name),
         false => Rights::within(name, Scope::of(read), Scope::of(write)),
     };
+    let rights = rights.with_export(*export);
     Some((digest, Known { record: record.clone(), rights }))
 }
 
@@ -263,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_token_gives_the_rights_it_was_made_with() {
-        let grant = Grant { read: vec!["a/".to_owned()], write: vec![String::new()], admin: false };
+        let grant = Grant { read: vec!["a/".to_owned()], write: vec![String::new()], ..Grant::default() };
         let rights = book("roo_x", grant, None).rights_at("roo_x", AT).expect("known");
         assert!(rights.may_read("a/1") && !rights.may_read("b") && rights.may_write("b"));
         let admin = book("roo_x", Grant { admin: true, ..Grant::default() }, None);

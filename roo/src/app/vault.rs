@@ -69,7 +69,7 @@ impl Vault {
     }
 
     /// The certificate stored under `name`, as far as this node knows, if it can be opened.
-    pub(super) async fn certificate(&self, name: &str) -> Option<Certificate> {
+    pub(crate) async fn certificate(&self, name: &str) -> Option<Certificate> {
         let entry = self.store.get(&keys::certificate(name), ReadLevel::Stale).await.ok()??;
         self.open_certificate(name, &entry.value).ok()
     }

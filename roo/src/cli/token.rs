@@ -37,9 +37,12 @@ enum Verb {
         /// What the keys begin with that it may write and delete; '' for all
         #[arg(long, value_name = "PREFIX", num_args = 1..)]
         write: Vec<String>,
-        /// It may do everything
+        /// It may do everything but export private keys
         #[arg(long)]
         admin: bool,
+        /// It may export certificates with their private keys; only the token of the secret makes such a one
+        #[arg(long)]
+        export: bool,
         /// How long it is valid: 30d, 12h [default: until it is removed]
         #[arg(long, value_name = "TIME")]
         ttl: Option<String>,
@@ -78,8 +81,10 @@ fn print_root(args: &Args) -> Result<(), Failure> {
 
 async fn call(verb: &Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Add { name, read, write, admin, ttl, client } => {
-            let wanted = json!({ "name": name, "read": read, "write": write, "admin": admin, "ttl": ttl });
+        Verb::Add { name, read, write, admin, export, ttl, client } => {
+            let wanted = json!({
+                "name": name, "read": read, "write": write, "admin": admin, "export": export, "ttl": ttl,
+            });
             let answer = client.send(Method::POST, "/roo/v1/tokens", Bytes::from(wanted.to_string())).await?;
             let made: Value = serde_json::from_slice(&answer).unwrap_or_default();
             if client.json {
@@ -95,6 +100,7 @@ async fn call(verb: &Verb) -> Result<(), Failure> {
                 ("READ", "read"),
                 ("WRITE", "write"),
                 ("ADMIN", "admin"),
+                ("EXPORT", "export"),
                 ("EXPIRES", "expires"),
                 ("STATE", "state"),
             ];

@@ -100,6 +100,8 @@ pub(crate) struct Config {
     pub(crate) authority: Authority,
     /// How long certificates without a route are kept; `None`: for ever.
     pub(crate) retire_after: Option<Duration>,
+    /// Where pairs of certificate and key are, besides the orchestrator's secrets.
+    pub(crate) certs_dir: Vec<PathBuf>,
     pub(crate) swarm: bool,
     pub(crate) docker_host: Option<String>,
     pub(crate) debug: bool,
@@ -185,6 +187,9 @@ impl Config {
             retire_after: reader
                 .read("retire-after", duration)
                 .map_or(Some(RETIRE_AFTER), |time| (!time.is_zero()).then_some(time)),
+            certs_dir: reader
+                .read("certs-dir", |text| Ok(items(text).map(PathBuf::from).collect()))
+                .unwrap_or_default(),
             swarm: reader.read("swarm", boolean).unwrap_or(false),
             docker_host: reader.read("docker-host", |text| Ok(text.to_owned())),
             debug: reader.read("debug", boolean).unwrap_or(false),

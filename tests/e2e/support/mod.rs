@@ -9,6 +9,7 @@ pub mod events;
 pub mod files;
 pub mod https;
 pub mod pebble;
+pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod upstream;

@@ -1,6 +1,7 @@
-//! `roo cert ls|show|renew|revoke|rm`, `roo cert client add|ls|rm`.
+//! `roo cert ls|show|renew|revoke|import|export|rm`, `roo cert client add|ls|rm`.
 
 mod client;
+mod files;
 mod show;
 mod wish;
 
@@ -34,6 +35,10 @@ enum Verb {
     Renew(wish::Renew),
     /// Have a certificate revoked by the CA that signed it, and order another one
     Revoke(wish::Revoke),
+    /// Bring in a certificate of your own, under all names it is for
+    Import(files::Import),
+    /// Write a certificate with its private key to files, or print them; the token must have been made with --export
+    Export(files::Export),
     /// Remove a certificate; a name that has a route gets another one
     Rm {
         /// As `roo cert ls` shows it
@@ -60,6 +65,8 @@ pub(super) async fn run(noun: &Noun) -> Result<(), Failure> {
         Verb::Show { name } => show::run(client, name).await,
         Verb::Renew(args) => wish::renew(client, args).await,
         Verb::Revoke(args) => wish::revoke(client, args).await,
+        Verb::Import(args) => files::import(client, args).await,
+        Verb::Export(args) => files::export(client, args).await,
         Verb::Rm { name } => kv::confirm(client, &client.send(Method::DELETE, &path(name), Bytes::new()).await?),
         Verb::Client(verb) => client::run(client, verb).await,
     }
