@@ -27,6 +27,7 @@ use crate::proxy_protocol::{self, Ends};
 use crate::request_id::RequestId;
 use crate::stream::Stream;
 use crate::target::{RecentHost, Target};
+use crate::tls::Asked;
 use crate::trace::Trace;
 use crate::view::Visit;
 use crate::worker::Worker;
@@ -49,6 +50,8 @@ pub(crate) struct Client {
 pub(crate) struct ClientTls {
     pub(crate) name: HostName,
     pub(crate) served: Arc<Served>,
+    /// What was asked of the client beyond the usual.
+    pub(crate) asked: Option<Arc<Asked>>,
     /// As the access log names them.
     pub(crate) version: &'static str,
     pub(crate) cipher: &'static str,
@@ -96,14 +99,15 @@ async fn serve_plain(worker: Rc<Worker>, open: Open, socket: TcpStream, ends: En
     // The first byte is due as soon as a whole head: who connects here has something to say.
     activity.enter(Phase::Head);
     let stream = Stream::new(socket, activity.clone());
-    apart(|| http1::serve(stream, Client::new(worker, open, ends, activity, None))).await;
+    let peer = peer(&worker, &open, ends);
+    apart(|| http1::serve(stream, Client::new(worker, open, peer, activity, None))).await;
 }
 
 async fn serve_tls(worker: Rc<Worker>, open: Open, socket: TcpStream, ends: Ends) {
     let activity = visit(&worker, Scheme::Https, ends.source);
-    let accepted = apart(|| tls::accept(&worker, Stream::new(socket, activity.clone()))).await;
+    let accepted = apart(|| tls::accept(&worker, Stream::new(socket, activity.clone()), ends.destination.port())).await;
     worker.measures.handshake(accepted.as_ref().err().copied().unwrap_or(Handshake::Done));
-    let Ok(tls::Accepted { stream, name, served, is_http2 }) = accepted else {
+    let Ok(tls::Accepted { stream, name, served, is_http2, asked }) = accepted else {
         return;
     };
     activity.is_multiplexed(is_http2);
@@ -111,9 +115,11 @@ async fn serve_tls(worker: Rc<Worker>, open: Open, socket: TcpStream, ends: Ends
     let session = stream.get_ref().1;
     let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or_default();
     let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
-    let tls = ClientTls { name, served, version, cipher };
+    let shown = session.peer_certificates().and_then(|chain| chain.first());
+    let peer = peer(&worker, &open, ends).with_certificate(shown);
+    let tls = ClientTls { name, served, asked, version, cipher };
     says(&activity, if is_http2 { "HTTP/2" } else { "HTTP/1.1" }, Some(version));
-    let client = Client::new(worker, open, ends, activity, Some(tls));
+    let client = Client::new(worker, open, peer, activity, Some(tls));
     if is_http2 {
         apart(|| http2::serve(stream, client)).await;
     } else {
@@ -128,6 +134,12 @@ fn visit(worker: &Worker, scheme: Scheme, peer: SocketAddr) -> Rc<Activity> {
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     activity.is_of(Visit::new(peer, scheme));
     activity
+}
+
+/// Another client of this worker.
+fn peer(worker: &Worker, open: &Open, ends: Ends) -> Peer {
+    let trusted = contains(&worker.shared.config.trusted_proxies, ends.source.ip());
+    Peer::new(worker.next_client(), ends, trusted, open.scheme)
 }
 
 /// The handshake has settled what is spoken.
@@ -145,18 +157,8 @@ pub(crate) fn apart<F: Future>(part: impl FnOnce() -> F) -> Pin<Box<F>> {
 }
 
 impl Client {
-    fn new(worker: Rc<Worker>, open: Open, ends: Ends, activity: Rc<Activity>, tls: Option<ClientTls>) -> Rc<Client> {
-        let id = worker.next_client();
-        let trusted = contains(&worker.shared.config.trusted_proxies, ends.source.ip());
-        Rc::new(Client {
-            worker,
-            peer: Peer::new(id, ends, trusted, open.scheme),
-            recent: RecentHost::default(),
-            tls,
-            activity,
-            asked: Cell::new(0),
-            _open: open,
-        })
+    fn new(worker: Rc<Worker>, open: Open, peer: Peer, activity: Rc<Activity>, tls: Option<ClientTls>) -> Rc<Client> {
+        Rc::new(Client { worker, peer, recent: RecentHost::default(), tls, activity, asked: Cell::new(0), _open: open })
     }
 }
 

@@ -18,6 +18,7 @@ use crate::ports::Ports;
 use crate::replies::Replies;
 use crate::service::ServiceTable;
 use crate::table::{NamedPorts, RouteTable};
+use crate::tls::{Common, TicketKeys, Tickets};
 use crate::upstream::identity::ClientCertificates;
 use crate::upstream::names::Names;
 use crate::view::{self, ConnectionView, Inquiry, UpstreamView};
@@ -50,8 +51,14 @@ impl Control {
 
     /// Swaps the certificates and wakes the handshakes that wait for one.
     pub fn set_certificates(&self, certificates: Certificates) {
-        self.0.certificates.store(Arc::new(certificates));
+        self.0.tls.certificates.store(Arc::new(certificates));
         self.0.certificates_changed.send_modify(|generation| *generation += 1);
+    }
+
+    /// Swaps the keys of session tickets; those of a key that is gone no longer resume anything. Until the first call a
+    /// proxy has a key of its own.
+    pub fn set_ticket_keys(&self, keys: TicketKeys) {
+        self.0.tls.tickets.set(keys);
     }
 
     /// Swaps the client certificates that routes may name. Connections made with one that is gone or was replaced serve
@@ -100,7 +107,7 @@ impl Control {
             tunnels: counts.tunnels.load(Ordering::Relaxed),
             certificate_waiters: counts.certificate_waiters.load(Ordering::Relaxed),
             routes: self.0.routes.load().len(),
-            certificates: self.0.certificates.load().len(),
+            certificates: self.0.tls.certificates.load().len(),
         }
     }
 }
@@ -132,7 +139,7 @@ pub struct Stats {
 pub(crate) struct Shared {
     pub(crate) routes: ArcSwap<RouteTable>,
     pub(crate) services: ArcSwap<ServiceTable>,
-    pub(crate) certificates: Arc<ArcSwap<Certificates>>,
+    pub(crate) tls: Common,
     pub(crate) certificates_changed: watch::Sender<u64>,
     pub(crate) client_certificates: ArcSwap<ClientCertificates>,
     pub(crate) replies: ArcSwap<Replies>,
@@ -183,7 +190,7 @@ impl Shared {
             listeners: own.collect(),
             routes: ArcSwap::default(),
             services: ArcSwap::default(),
-            certificates: Arc::default(),
+            tls: Common { certificates: Arc::default(), tickets: Arc::new(Tickets::new()) },
             certificates_changed: watch::Sender::new(0),
             client_certificates: ArcSwap::default(),
             replies: ArcSwap::default(),

@@ -104,7 +104,7 @@ fn route(client: &Client, target: &Target<'_>, path: &str) -> Result<Found, Fail
     let shared = &client.worker.shared;
     let routes = shared.routes.load();
     if let Some(entry) = routes.find(&target.host, target.port, client.peer.scheme) {
-        return if is_misdirected(client, target) {
+        return if is_misdirected(client, target, entry) {
             Err(Failure::Misdirected)
         } else {
             Ok(Found::Route(entry.clone()))
@@ -116,9 +116,13 @@ fn route(client: &Client, target: &Target<'_>, path: &str) -> Result<Found, Fail
     Err(Failure::UnknownHost)
 }
 
-/// Whether the request is for a host that the certificate of its connection does not stand for (RFC 9110, 15.5.20).
-fn is_misdirected(client: &Client, target: &Target<'_>) -> bool {
-    client.tls.as_ref().is_some_and(|tls| target.host != tls.name && !tls.served.covers(&target.host))
+/// Whether the request is for a host that the certificate of its connection does not stand for, or for a route that asks
+/// more of a handshake than was asked of this one (RFC 9110, 15.5.20).
+fn is_misdirected(client: &Client, target: &Target<'_>, entry: &Entry) -> bool {
+    client.tls.as_ref().is_some_and(|tls| {
+        target.host != tls.name && !tls.served.covers(&target.host)
+            || entry.asked.as_ref().is_some_and(|asked| !asked.was_asked(tls.asked.as_deref()))
+    })
 }
 
 fn to_https(target: &Target<'_>, port: u16, path: &str) -> Result<HeaderValue, Failure> {

@@ -94,6 +94,7 @@ pub use replies::{Replies, Reply};
 pub use route::{Ejection, Route, RouteError, UpstreamTls, Weighted};
 pub use service::{Endpoint, ServiceTable};
 pub use table::RouteTable;
+pub use tls::{TICKET_LIFE_SECONDS, TicketKeys, TlsPolicy, TlsVersion};
 pub use trace::TraceContext;
 pub use upstream::balance::Balance;
 pub use upstream::identity::ClientCertificates;

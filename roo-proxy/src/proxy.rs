@@ -17,7 +17,7 @@ use crate::event::{self, Events};
 use crate::listener::{Bound, Listeners, ListeningSocket};
 use crate::origin::Scheme;
 use crate::ports::Opener;
-use crate::tls::Configs;
+use crate::tls::{Configs, TlsPolicy};
 use crate::worker::Seed;
 use crate::{metric, thread, view};
 
@@ -58,7 +58,7 @@ impl Proxy {
         let (inquiring, inquired): (Vec<_>, Vec<_>) =
             (0..listeners.workers()).map(|_| mpsc::channel(view::INQUIRIES_MAX)).unzip();
         let shared = Arc::new(Shared::new(config, &listeners, sender, access, inquiring));
-        let tls = Configs::new(shared.certificates.clone()).map_err(|source| StartError::Tls { source })?;
+        let tls = Configs::new(&shared.tls, &TlsPolicy::default()).map_err(|source| StartError::Tls { source })?;
         let tls = Arc::new(tls);
         // Dropped on an early return, it stops the threads that were started.
         let sockets = copies(&listeners).map_err(|source| StartError::Socket { source })?;

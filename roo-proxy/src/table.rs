@@ -10,6 +10,7 @@ use crate::metric::RouteMeasures;
 use crate::name::{HostName, HostPattern};
 use crate::origin::{Origin, Scheme};
 use crate::route::Route;
+use crate::tls::Asked;
 use crate::upstream::Upstreams;
 
 /// A set of routes. A copy costs nothing and shares what is the same in both, so that a change of one among many is
@@ -35,7 +36,9 @@ pub(crate) struct Entry {
     pub(crate) origin: Arc<str>,
     pub(crate) route: Route,
     pub(crate) upstreams: Upstreams,
-    /// Handshakes that wait for a certificate. Among the ports of one name, one entry counts for all.
+    /// What its clients' handshakes must bring, if that is anything special.
+    pub(crate) asked: Option<Arc<Asked>>,
+    /// Handshakes that wait for a certificate.
     pub(crate) waiters: AtomicUsize,
     measures: OnceLock<RouteMeasures>,
 }
@@ -47,6 +50,7 @@ impl Entry {
             id: ID.fetch_add(1, Ordering::Relaxed),
             origin: origin.to_string().into(),
             upstreams: Upstreams::new(&route),
+            asked: Asked::new(&route.client_tls),
             route,
             waiters: AtomicUsize::new(0),
             measures: OnceLock::new(),

@@ -3,13 +3,14 @@
 //!
 //! The proxy part compares CPU time per request with nginx and HAProxy, access-log once more while all of them write
 //! one to a file, instructions counts those of a request, names has many routes and certificates beside HAProxy and
-//! Caddy, the store part writes and reads with etcd; the cluster part tells how long a route and the loss of a leader
+//! Caddy, certificates asks the resolver itself, the store part writes and reads with etcd; the cluster part tells how long a route and the loss of a leader
 //! take; keys, watchers and learners, together scale, what
 //! many of these cost.
 //! Everything runs on loopback, rounds of the programs alternate, and what is printed is a section for
 //! BENCHMARKS.md. `ROO_BIN` names the binary; without it the release build of this workspace is used.
 
 mod certificate;
+mod certificates;
 mod client;
 mod cluster;
 mod cpu;
@@ -89,6 +90,7 @@ async fn run(options: &Options) -> Result<String> {
             Part::AccessLog => proxy::run(options, Logs::On).await,
             Part::Instructions => instructions::run().await,
             Part::Names => names::run(options).await,
+            Part::Certificates => certificates::run(options),
             Part::Store => store::run(options).await,
             Part::Cluster => cluster::run(options).await,
             Part::Keys => keys::run(options).await,

@@ -16,14 +16,16 @@ pub enum Part {
     Watchers,
     Learners,
     Names,
+    Certificates,
 }
 
 impl Part {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Proxy,
         Self::AccessLog,
         Self::Instructions,
         Self::Names,
+        Self::Certificates,
         Self::Store,
         Self::Cluster,
         Self::Keys,
@@ -44,6 +46,7 @@ impl Part {
             Self::Watchers => "watchers",
             Self::Learners => "learners",
             Self::Names => "names",
+            Self::Certificates => "certificates",
         }
     }
 
@@ -66,7 +69,7 @@ pub struct Options {
 }
 
 const USAGE: &str = "usage: cargo bench -p roo-tests --bench peers -- [PART]... [--rounds N] [--quick]\n\
-                     parts: proxy, access-log, instructions, names, store, cluster, keys, watchers, \
+                     parts: proxy, access-log, instructions, names, certificates, store, cluster, keys, watchers, \
                      learners; scale is the last three";
 
 impl Options {

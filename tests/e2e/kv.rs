@@ -74,6 +74,14 @@ async fn what_is_wrong_is_said_with_the_right_status() -> Result<()> {
         (put("/roo/v1/kv/a%ffb", vec![]), 400, "bad-key"),
         (put("/roo/v1/kv/com.roo.cache:a.example", vec![]), 403, "reserved-key"),
         (put("/roo/v1/kv/com.roo.host:a.example:https", b"nonsense".to_vec()), 400, "bad-route"),
+        (
+            put(
+                "/roo/v1/kv/com.roo.host:a.example:http",
+                br#"{"to": "http://a", "client_tls": {"min_version": "1.3"}}"#.to_vec(),
+            ),
+            400,
+            "bad-route",
+        ),
         (put("/roo/v1/kv/com.roo.host:a..b:https", b"http://127.0.0.1:1".to_vec()), 400, "bad-origin"),
         ((Method::GET, "/roo/v1/kv/absent", vec![]), 404, "not-found"),
         ((Method::GET, "/roo/v1/kv/absent?level=psychic", vec![]), 400, "bad-query"),

@@ -52,6 +52,8 @@ pub(crate) enum Claim {
     XRealIp,
     /// Set by us alone, whoever the peer is.
     XOriginHost,
+    /// The certificate that a client has shown to a proxy, or those above it (RFC 9440).
+    ClientCert,
     /// `Forwarded`, and whatever else begins with `X-Forwarded-`.
     Other,
 }
@@ -102,6 +104,7 @@ impl Kind {
             (17, TRANSFER_ENCODING) if rest_is(b"_encoding") => Kind::Alias,
             (6.., word) if word << 16 == PROXY_ANY << 16 => Kind::Hop,
             (9.., word) if matches!(word as u8, b'x' | b'f') => Kind::of_claim(name),
+            (11.., CLIENT_CERT | CLIENT_CERT_ALIAS) => Kind::of_claim(name),
             _ => Kind::EndToEnd,
         }
     }
@@ -122,6 +125,7 @@ impl Kind {
             b"x-forwarded-proto" if whole => Kind::Claim(Claim::XForwardedProto),
             b"x-real-ip" if whole => Kind::Claim(Claim::XRealIp),
             b"x-origin-host" if whole => Kind::Claim(Claim::XOriginHost),
+            b"client-cert" | b"client-cert-chain" if whole => Kind::Claim(Claim::ClientCert),
             b"forwarded" if whole => Kind::Claim(Claim::Other),
             other if other.starts_with(b"x-forwarded-") => Kind::Claim(Claim::Other),
             _ => return Kind::EndToEnd,
@@ -146,6 +150,8 @@ const TRANSFER_ENCODING: u64 = letters(b"transfer");
 const CONTENT_ALIAS: u64 = letters(b"content_");
 const TRACE_STATE: u64 = letters(b"tracesta");
 const TRACE_PARENT: u64 = letters(b"tracepar");
+const CLIENT_CERT: u64 = letters(b"client-c");
+const CLIENT_CERT_ALIAS: u64 = letters(b"client_c");
 const PROXY_ANY: u64 = letters(b"proxy-");
 
 /// The first eight bytes of a token as a number, letters as small ones. Among tokens no other sign becomes a letter,
@@ -189,6 +195,8 @@ mod tests {
             ("x-forwarded-proto", Kind::Claim(Claim::XForwardedProto)),
             ("X-Forwarded-Whatever-It-Be-Called", Kind::Claim(Claim::Other)),
             ("Forwarded", Kind::Claim(Claim::Other)),
+            ("Client-Cert", Kind::Claim(Claim::ClientCert)),
+            ("CLIENT-CERT-CHAIN", Kind::Claim(Claim::ClientCert)),
         ] {
             assert_eq!(Kind::of(name.as_bytes()), kind, "{name}");
         }
@@ -196,9 +204,15 @@ mod tests {
 
     #[test]
     fn aliases_of_claims_and_of_framing_are_told_apart() {
-        for name in
-            ["X_Forwarded_For", "x-real_ip", "x_forwarded-anything_at_all", "Content_Length", "transfer_encoding"]
-        {
+        for name in [
+            "X_Forwarded_For",
+            "client_cert",
+            "Client-Cert_Chain",
+            "x-real_ip",
+            "x_forwarded-anything_at_all",
+            "Content_Length",
+            "transfer_encoding",
+        ] {
             assert_eq!(Kind::of(name.as_bytes()), Kind::Alias, "{name}");
         }
     }
@@ -214,6 +228,8 @@ mod tests {
             "hosts",
             "x-forwarded",
             "x_own",
+            "client-certs",
+            "Client-Charset",
             "Content-Lengths",
             "xyz_abcdefgh",
         ] {

@@ -86,7 +86,7 @@ impl Outgoing<'_> {
                         self.write_cookies(out);
                     }
                 }
-                Kind::Claim(claim) if self.peer.trusted && claim != Claim::XOriginHost => {
+                Kind::Claim(claim) if self.peer.trusted && !self.peer.claims(claim) => {
                     field.write(out);
                 }
                 Kind::TraceParent if self.trace.is_none() && !fields.is_nominated(field.name) => {
@@ -136,6 +136,9 @@ impl Outgoing<'_> {
         if !given(Claim::XForwardedPort) {
             let port = self.target.port.unwrap_or(peer.scheme.default_port());
             write_number(out, "x-forwarded-port", port.into());
+        }
+        if let Some(line) = &peer.certificate {
+            out.extend_from_slice(line.as_bytes());
         }
         out.extend_from_slice(upstream.origin_host.as_bytes());
         write_field(out, X_REQUEST_ID, self.id.as_bytes());

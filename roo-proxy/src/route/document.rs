@@ -9,6 +9,7 @@ use super::{Ejection, Route, UpstreamTls, Weighted};
 use crate::destination::Destination;
 use crate::protocol::Protocol;
 use crate::proxy_protocol::ProxyProtocol;
+use crate::tls::TlsPolicy;
 use crate::upstream::balance::Balance;
 use crate::upstream::tls;
 
@@ -33,6 +34,8 @@ pub(super) struct Document {
     protocol: Protocol,
     #[serde(default, skip_serializing_if = "is_default")]
     tls: UpstreamTls,
+    #[serde(default, skip_serializing_if = "is_default")]
+    client_tls: TlsPolicy,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<String>,
 }
@@ -86,6 +89,7 @@ impl TryFrom<Document> for Route {
             OneOrMany::Many(many) => many,
         };
         check_tls(&document.tls)?;
+        document.client_tls.fault().map_or(Ok(()), |fault| Err(RouteError::ClientTls { fault }))?;
         Ok(Route {
             to: weighted(to)?,
             balance: document.balance,
@@ -96,6 +100,7 @@ impl TryFrom<Document> for Route {
             allow_addresses: parse_networks(&document.allow_addresses)?,
             protocol: document.protocol,
             tls: document.tls,
+            client_tls: document.client_tls,
             source: document.source,
         })
     }
@@ -113,6 +118,7 @@ impl From<&Route> for Document {
             allow_addresses: route.allow_addresses.iter().map(ToString::to_string).collect(),
             protocol: route.protocol,
             tls: route.tls.clone(),
+            client_tls: route.client_tls.clone(),
             source: route.source.clone(),
         }
     }

@@ -71,6 +71,12 @@ pub enum RouteError {
         /// What is wrong with it.
         fault: String,
     },
+    /// `client_tls` does not hold together.
+    #[error("{fault}")]
+    ClientTls {
+        /// What is wrong with it, and what to do.
+        fault: String,
+    },
     /// `tls.server_name` is not a DNS name or address.
     #[error("tls.server_name {name:?} is neither a DNS name nor an IP address")]
     ServerName {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::destination::Destination;
 use crate::protocol::Protocol;
 use crate::proxy_protocol::ProxyProtocol;
+use crate::tls::TlsPolicy;
 use crate::upstream::balance::Balance;
 use document::{Document, parse_destination};
 pub use ejection::Ejection;
@@ -48,6 +49,8 @@ pub struct Route {
     pub protocol: Protocol,
     /// How `https` destinations are verified.
     pub tls: UpstreamTls,
+    /// What clients of an `https` origin must bring to the handshake.
+    pub client_tls: TlsPolicy,
     /// Who wrote the route. Opaque to the proxy.
     pub source: Option<String>,
 }
@@ -151,7 +154,7 @@ mod tests {
             br#"{"to":["http://a:80",{"url":"http://b:80/path","weight":0}],"response_timeout":"30s","connect_timeout":2,"send_proxy":"v2",
                  "allow_addresses":["169.254.0.0/16","fe80::1"],"protocol":"h2",
                  "balance":"least-requests","ejection":{"failures":3,"backoff":"1s","percent_max":100},
-                 "tls":{"insecure":true,"server_name":"b.example"},"source":"docker:svc"}"#,
+                 "tls":{"insecure":true,"server_name":"b.example"},"client_tls":{"min_version":"1.3"},"source":"docker:svc"}"#,
         )
         .unwrap();
         assert_eq!(route.to.len(), 2);
@@ -162,6 +165,7 @@ mod tests {
         assert_eq!(route.send_proxy, Some(ProxyProtocol::V2));
         assert_eq!(route.protocol, Protocol::Http2);
         assert!(route.tls.insecure);
+        assert_eq!(route.client_tls.min_version, crate::TlsVersion::Tls13);
         assert_eq!((route.to[0].weight, route.to[1].weight), (None, Some(0)));
         assert_eq!(route.balance, Balance::LeastRequests);
         let ejection =
@@ -199,6 +203,9 @@ mod tests {
             (r#"{"to":"http://a","ejection":{"backoff":"0s"}}"#, "ejection.backoff"),
             (r#"{"to":"http://a","ejection":{"ever":1}}"#, "ever"),
             (r#"{"to":"http://a","protocol":"h3"}"#, "h3"),
+            (r#"{"to":"http://a","client_tls":{"min_version":"1.1"}}"#, "1.2"),
+            (r#"{"to":"http://a","client_tls":{"optional":true}}"#, "client_tls.ca"),
+            (r#"{"to":"http://a","client_tls":{"ca":"x"}}"#, "client_tls.ca holds no"),
             ("{", "not valid"),
         ] {
             let message = Route::parse(text.as_bytes()).unwrap_err().to_string();

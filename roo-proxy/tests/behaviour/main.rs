@@ -8,6 +8,7 @@ mod answers;
 mod bench;
 mod client;
 mod client_certificates;
+mod client_tls;
 mod drain;
 mod endings;
 mod explain;

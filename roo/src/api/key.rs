@@ -7,7 +7,7 @@ use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::StatusCode;
 use roo_kv::{Entry, Key};
-use roo_proxy::{Origin, Route};
+use roo_proxy::{Origin, Route, TlsPolicy};
 
 use super::{Api, ApiError};
 use crate::keys::{self, Access};
@@ -46,6 +46,13 @@ pub(super) fn accepts(key: &Key, value: &[u8]) -> Result<(), ApiError> {
     writable(key)?;
     if keys::access(key.as_str()) == Access::Route {
         let route = Route::parse(value).map_err(|error| ApiError::bad_request("bad-route", error.to_string()))?;
+        if route.client_tls != TlsPolicy::default() && key.as_str().ends_with(":http") {
+            return Err(ApiError::bad_request(
+                "bad-route",
+                "`client_tls` is for https origins: over http there is no handshake",
+            )
+            .hint("write the route under an origin that ends with :https"));
+        }
         if route.source.is_some_and(|source| source.starts_with(crate::app::SWARM_SOURCE_PREFIX)) {
             return Err(ApiError::bad_request("bad-route", "`source` says that a Swarm label wrote this route")
                 .hint("leave `source` out: the watcher removes routes of its own when their service is gone"));

@@ -1,9 +1,12 @@
 //! `roo route ls|add|rm|explain`.
 
+use std::path::{Path, PathBuf};
+
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
 use roo_proxy::Origin;
+use serde_json::{Map, json};
 
 use super::client::{ClientArgs, escape};
 use super::{Failure, explain, kv};
@@ -27,6 +30,12 @@ enum Verb {
         /// URLs of the destinations, used in turn
         #[arg(required = true)]
         to: Vec<String>,
+        /// Let in clients alone that show a certificate signed by one of this file
+        #[arg(long, value_name = "FILE")]
+        client_ca: Option<PathBuf>,
+        /// The oldest version of TLS that clients may speak
+        #[arg(long, value_name = "VERSION", value_parser = ["1.2", "1.3"])]
+        min_tls: Option<String>,
     },
     /// Tell what would become of a request on a node, and why
     Explain {
@@ -46,16 +55,30 @@ pub(super) async fn run(noun: &Noun) -> Result<(), Failure> {
             let columns = [("ORIGIN", "origin"), ("TO", "to"), ("SOURCE", "source"), ("ERROR", "error")];
             noun.client.list("/roo/v1/routes", &columns).await
         }
-        Verb::Add { origin, to } => {
-            let value = match to.as_slice() {
-                [one] => one.clone(),
-                several => serde_json::json!({ "to": several }).to_string(),
+        Verb::Add { origin, to, client_ca, min_tls } => {
+            let value = match (to.as_slice(), client_ca, min_tls) {
+                ([one], None, None) => one.clone(),
+                _ => document(to, client_ca.as_deref(), min_tls.as_deref())?,
             };
             write(&noun.client, Method::PUT, origin, Bytes::from(value)).await
         }
         Verb::Explain { url } => explain::run(&noun.client, url).await,
         Verb::Rm { origin } => write(&noun.client, Method::DELETE, origin, Bytes::new()).await,
     }
+}
+
+/// The document of a route that says more than a URL can.
+fn document(to: &[String], client_ca: Option<&Path>, min_tls: Option<&str>) -> Result<String, Failure> {
+    let mut client_tls = Map::new();
+    if let Some(file) = client_ca {
+        let pem = std::fs::read_to_string(file)
+            .map_err(|error| Failure::Failed(format!("can't read {}: {error}", file.display())))?;
+        client_tls.insert("ca".to_owned(), pem.into());
+    }
+    if let Some(version) = min_tls {
+        client_tls.insert("min_version".to_owned(), version.into());
+    }
+    Ok(json!({ "to": to, "client_tls": client_tls }).to_string())
 }
 
 async fn write(client: &ClientArgs, method: Method, origin: &str, body: Bytes) -> Result<(), Failure> {

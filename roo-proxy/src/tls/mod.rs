@@ -1,28 +1,34 @@
 //! TLS towards clients: the name decides, before anything costs.
 
+mod configs;
+mod policy;
+mod tickets;
+
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
-use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, ServerConfig};
+use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
 use crate::acme_tls;
-use crate::certificate::{Certificates, Served};
+use crate::certificate::Served;
 use crate::connection::apart;
 use crate::event::Event;
 use crate::metric::Handshake;
-use crate::name::{self, HostName};
+use crate::name::HostName;
 use crate::origin::Scheme;
 use crate::stream::Stream;
 use crate::table::Entry;
 use crate::worker::Worker;
+pub(crate) use configs::{Common, Configs};
+pub(crate) use policy::Asked;
+pub use policy::{TlsPolicy, TlsVersion};
+pub(crate) use tickets::Tickets;
+pub use tickets::{TICKET_LIFE_SECONDS, TicketKeys};
 
 /// A connection whose handshake is done.
 pub(crate) struct Accepted {
@@ -31,75 +37,16 @@ pub(crate) struct Accepted {
     pub(crate) name: HostName,
     pub(crate) served: Arc<Served>,
     pub(crate) is_http2: bool,
+    /// What was asked of it beyond the usual.
+    pub(crate) asked: Option<Arc<Asked>>,
 }
 
-/// The configurations of handshakes; in all of them the certificate is looked up by name in the snapshot.
-pub(crate) struct Configs {
-    /// For most clients: AES-128 first, since SHA-256 makes its handshake a third cheaper than SHA-384 that of AES-256.
-    ours: Arc<ServerConfig>,
-    /// For clients that like ChaCha20 best, having no instructions for AES: what they like.
-    theirs: Arc<ServerConfig>,
-}
-
-impl Configs {
-    pub(crate) fn new(certificates: Arc<ArcSwap<Certificates>>) -> Result<Configs, rustls::Error> {
-        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-        provider.cipher_suites.sort_by_key(|suite| !is_aes_128(suite.suite()));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(FromSnapshot(certificates)));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // Resumption by tickets alone: nothing to store per client. rustls binds each to its server name.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        config.send_tls13_tickets = 1;
-        let theirs = Arc::new(config.clone());
-        config.ignore_client_order = true;
-        Ok(Configs { ours: Arc::new(config), theirs })
-    }
-
-    fn of(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
-        // Clients of some browsers put a made-up suite first (RFC 8701).
-        let likes_best = hello.cipher_suites().iter().find(|suite| !matches!(suite, CipherSuite::Unknown(_)));
-        if likes_best.is_some_and(|suite| is_chacha(*suite)) { self.theirs.clone() } else { self.ours.clone() }
-    }
-}
-
-fn is_aes_128(suite: CipherSuite) -> bool {
-    matches!(
-        suite,
-        CipherSuite::TLS13_AES_128_GCM_SHA256
-            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-    )
-}
-
-fn is_chacha(suite: CipherSuite) -> bool {
-    matches!(
-        suite,
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
-            | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
-            | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
-    )
-}
-
-#[derive(Debug)]
-struct FromSnapshot(Arc<ArcSwap<Certificates>>);
-
-impl ResolvesServerCert for FromSnapshot {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = name::normal(hello.server_name()?).ok()?;
-        self.0.load().find_normal(&name).map(|served| served.key.clone())
-    }
-}
-
-/// Takes a connection through its handshake.
+/// Takes a connection to `port` through its handshake.
 ///
 /// # Errors
 ///
 /// How it ended otherwise; the client has been told by an alert where it can be.
-pub(crate) async fn accept(worker: &Rc<Worker>, stream: Stream) -> Result<Accepted, Handshake> {
+pub(crate) async fn accept(worker: &Rc<Worker>, stream: Stream, port: u16) -> Result<Accepted, Handshake> {
     let within = worker.shared.config.timeouts.handshake;
     let start = tokio::time::timeout(within, LazyConfigAcceptor::new(Acceptor::default(), stream))
         .await
@@ -108,7 +55,7 @@ pub(crate) async fn accept(worker: &Rc<Worker>, stream: Stream) -> Result<Accept
     if acme_tls::is_asked_by(&start.client_hello()) {
         return Err(apart(|| acme_tls::answer(worker, start)).await);
     }
-    let Some((name, entry)) = routed_name(worker, &start) else {
+    let Some((name, entry)) = routed_name(worker, &start, port) else {
         refuse(start.io).await;
         return Err(Handshake::UnknownName);
     };
@@ -116,20 +63,26 @@ pub(crate) async fn accept(worker: &Rc<Worker>, stream: Stream) -> Result<Accept
         refuse(start.io).await;
         return Err(Handshake::NoCertificate);
     };
-    let config = worker.tls.of(&start.client_hello());
+    let configs = match &entry.asked {
+        None => &*worker.tls,
+        Some(asked) => asked.configs(&worker.shared.tls).ok_or(Handshake::Failed)?,
+    };
+    let config = configs.of(&start.client_hello());
     let stream = tokio::time::timeout(within, start.into_stream(config))
         .await
         .map_err(|_| Handshake::Timeout)?
         .map_err(|_| Handshake::Failed)?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    Ok(Accepted { stream: Box::new(stream), name, served, is_http2 })
+    Ok(Accepted { stream: Box::new(stream), name, served, is_http2, asked: entry.asked.clone() })
 }
 
-/// The name asked for and its route, if it has one over TLS.
-fn routed_name(worker: &Worker, start: &StartHandshake<Stream>) -> Option<(HostName, Arc<Entry>)> {
+/// The name asked for and its route, if it has one over TLS: that of the port it came to before others.
+fn routed_name(worker: &Worker, start: &StartHandshake<Stream>, port: u16) -> Option<(HostName, Arc<Entry>)> {
     let hello = start.client_hello();
     let name = HostName::parse(hello.server_name()?).ok()?;
-    let entry = worker.shared.routes.load().entry_of(&name, Scheme::Https)?.clone();
+    let routes = worker.shared.routes.load();
+    let of_port = routes.find(&name, Some(port), Scheme::Https);
+    let entry = of_port.or_else(|| routes.entry_of(&name, Scheme::Https))?.clone();
     Some((name, entry))
 }
 
@@ -149,7 +102,7 @@ async fn refuse(mut stream: Stream) {
 /// The certificate for a name, waited for if it is still to be ordered.
 async fn certificate(worker: &Worker, name: &HostName, entry: &Entry) -> Option<Arc<Served>> {
     let shared = &worker.shared;
-    let current = || shared.certificates.load().find(name).cloned();
+    let current = || shared.tls.certificates.load().find(name).cloned();
     if let Some(served) = current() {
         return Some(served);
     }
