@@ -15,6 +15,7 @@
 //! | `com.roo.acme.answer:<token>` | an http-01 key authorization | the issuer |
 //! | `com.roo.acme.tls-answer:<name>` | a tls-alpn-01 key authorization | the issuer |
 //! | `com.roo.ca` | the internal certificate authority, sealed | the issuer |
+//! | `com.roo.tickets` | the keys of session tickets, sealed | whichever node finds them due |
 //! | `com.roo.token:<name>` | what a token of the API may do, sealed | `roo token` |
 //! | `com.roo.secret` | how far a change of the secret is; the new one sealed with the old one | `roo secret` |
 //! | `com.roo.secret.node:<id>` | how far this node has followed it | the node |
@@ -44,6 +45,8 @@ const RENEWAL_PREFIX: &str = "com.roo.acme.renewal:";
 const UNUSED_PREFIX: &str = "com.roo.acme.unused:";
 /// What the issuer keeps of a name besides its certificate: `<prefix><name>`.
 pub(crate) const KEPT_PREFIXES: &[&str] = &[ORDER_PREFIX, ATTEMPTS_PREFIX, RENEWAL_PREFIX, UNUSED_PREFIX];
+/// The keys of session tickets.
+pub(crate) const TICKETS: &str = "com.roo.tickets";
 /// Tokens of the API: `com.roo.token:<name>`.
 pub(crate) const TOKEN_PREFIX: &str = "com.roo.token:";
 /// How far a change of the secret is. Also the name under which the new one is sealed.
@@ -62,6 +65,7 @@ pub(crate) const SEALED_PREFIXES: &[&str] = &[
     RENEWAL_PREFIX,
     UNUSED_PREFIX,
     "com.roo.ca",
+    TICKETS,
 ];
 /// Of what belongs to Roo, what people write: a cluster that has none of it, and nothing else, counts as empty.
 pub(crate) const WRITTEN_BY_PEOPLE: &[&str] = &[ROUTE_PREFIX, CLIENT_CERTIFICATE_PREFIX];
@@ -97,7 +101,8 @@ pub(crate) fn reserves_under(prefix: &str) -> bool {
 
 /// Whether Roo writes the key by itself and makes it anew when it is gone.
 pub(crate) fn is_made_anew(key: &str) -> bool {
-    key == "com.roo.ca" || [CERTIFICATE_PREFIX, "com.roo.acme.", "com.roo.lock:"].iter().any(|p| key.starts_with(p))
+    ["com.roo.ca", TICKETS].contains(&key)
+        || [CERTIFICATE_PREFIX, "com.roo.acme.", "com.roo.lock:"].iter().any(|p| key.starts_with(p))
 }
 
 /// The key of the route for `origin`.
@@ -164,6 +169,11 @@ pub(crate) fn tls_answer(name: &str) -> Key {
 /// The key of the internal certificate authority.
 pub(crate) fn internal_ca() -> Key {
     known("com.roo.ca".to_owned())
+}
+
+/// The key of the keys of session tickets.
+pub(crate) fn tickets() -> Key {
+    known(TICKETS.to_owned())
 }
 
 /// The key of what is known about the API's token called `name`.

@@ -30,6 +30,7 @@ mod routes;
 mod secrets;
 mod services;
 mod stall;
+mod tickets;
 mod txn;
 mod upgrade;
 mod watch;

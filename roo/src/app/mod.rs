@@ -21,6 +21,7 @@ mod routes;
 mod signals;
 mod supervisor;
 mod swarm;
+mod tickets;
 pub(crate) mod tokens;
 mod vault;
 pub(crate) mod wishes;

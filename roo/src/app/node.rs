@@ -25,7 +25,7 @@ use super::signals::{self, Stop, Upgrade};
 use super::supervisor;
 use super::{
     CatalogBook, CertificateBook, Registrar, Rotation, RouteBook, TokenBook, Vault, answers, catalog, certificates,
-    certs_dir, client_certificates, routes, swarm, wishes,
+    certs_dir, client_certificates, routes, swarm, tickets, wishes,
 };
 use crate::api::{self, Api, ApiTls, AuditLog, Policy};
 use crate::cli::Failure;
@@ -155,6 +155,7 @@ impl Node {
             certificates::publish(&store, vault.clone(), control.clone(), wanted.clone(), wishes.clone());
         let client_certificates = client_certificates::publish(&store, vault.clone(), control.clone());
         answers::publish(&store, control.clone());
+        tickets::publish(&store, vault.clone(), control.clone());
         let routes = routes::publish(&store, control.clone(), wanted_sender);
         let catalog = catalog::publish(&store, control.clone());
         let rotation = Rotation::follow(&store, vault.clone(), shutdown.clone());

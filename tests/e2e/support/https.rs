@@ -9,9 +9,11 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::Resumption;
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -21,7 +23,7 @@ use super::api::{Answer, exchange};
 /// A client that trusts one root.
 #[derive(Clone)]
 pub struct Https {
-    roots: Arc<RootCertStore>,
+    config: Arc<ClientConfig>,
 }
 
 impl Https {
@@ -31,7 +33,29 @@ impl Https {
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             roots.add(certificate?)?;
         }
-        Ok(Self { roots: Arc::new(roots) })
+        let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        Ok(Self { config: Arc::new(config) })
+    }
+
+    /// The same, coming back with the tickets it is given from now on.
+    pub fn returning(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::in_memory_sessions(8);
+        Self { config: Arc::new(config) }
+    }
+
+    /// How the handshake of one request ended: whole or resumed.
+    pub async fn handshake(&self, address: SocketAddr, name: &str) -> Result<HandshakeKind> {
+        let mut stream = self.connect(address, name, &["http/1.1"]).await?;
+        let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        // Tickets come with the answer.
+        tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut Vec::new())).await??;
+        stream.get_ref().1.handshake_kind().context("no handshake")
     }
 
     /// Opens a connection to `address` with `name` as SNI and the ALPN protocols given.
@@ -41,11 +65,7 @@ impl Https {
 
     /// As [`connect`](Self::connect) over a socket of one's own.
     pub async fn over(&self, stream: TcpStream, name: &str, alpn: &[&str]) -> Result<TlsStream<TcpStream>> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(self.roots.clone())
-            .with_no_client_auth();
+        let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let name = ServerName::try_from(name.to_owned())?;
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
