@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::task::{Context, Poll};
 use std::{io, pin::Pin};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
@@ -68,6 +68,15 @@ impl Buffers {
             self.give(std::mem::take(buffer));
         }
         read
+    }
+}
+
+/// Takes so many bytes away from the front. A buffer that is empty then is whole again.
+pub(crate) fn consume(buffer: &mut BytesMut, bytes: usize) {
+    if bytes == buffer.len() {
+        buffer.clear();
+    } else {
+        buffer.advance(bytes);
     }
 }
 

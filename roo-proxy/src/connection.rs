@@ -153,7 +153,7 @@ fn says(activity: &Activity, protocol: &'static str, tls: Option<&'static str>) 
 /// A part of a connection's task in memory of its own: a connection that waits has only what it waits with. Made by a
 /// call, since what is made in place takes its room in the task for ever.
 pub(crate) fn apart<F: Future>(part: impl FnOnce() -> F) -> Pin<Box<F>> {
-    Box::pin(part())
+    Box::into_pin(Box::write(Box::new_uninit(), part()))
 }
 
 impl Client {
@@ -167,7 +167,7 @@ impl Client {
     pub(crate) fn outgoing<'a>(
         &'a self,
         request: &'a Request<'a>,
-        target: &'a Target<'a>,
+        target: &'a Target,
         id: &'a RequestId,
         upgrade: Option<&'a [u8]>,
         trace: Option<&'a Trace>,

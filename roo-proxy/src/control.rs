@@ -17,6 +17,7 @@ use crate::listener::Listeners;
 use crate::ports::Ports;
 use crate::replies::Replies;
 use crate::service::ServiceTable;
+use crate::snapshot::Snapshot;
 use crate::table::{NamedPorts, RouteTable};
 use crate::tls::{Common, TicketKeys, Tickets};
 use crate::upstream::identity::ClientCertificates;
@@ -41,7 +42,7 @@ impl Control {
             wanted.clone_from(routes.ports());
             changed
         });
-        self.0.routes.store(Arc::new(routes));
+        self.0.routes.store(routes);
     }
 
     /// Swaps the services; the next request sees them. An endpoint that is gone gets nothing new from here on.
@@ -69,7 +70,7 @@ impl Control {
 
     /// Swaps the fixed answers of the plain listener.
     pub fn set_replies(&self, replies: Replies) {
-        self.0.replies.store(Arc::new(replies));
+        self.0.replies.store(replies);
     }
 
     /// Swaps the answers to handshakes of the protocol `acme-tls/1`.
@@ -137,12 +138,12 @@ pub struct Stats {
 
 /// What all workers of a proxy see.
 pub(crate) struct Shared {
-    pub(crate) routes: ArcSwap<RouteTable>,
+    pub(crate) routes: Snapshot<RouteTable>,
     pub(crate) services: ArcSwap<ServiceTable>,
     pub(crate) tls: Common,
     pub(crate) certificates_changed: watch::Sender<u64>,
     pub(crate) client_certificates: ArcSwap<ClientCertificates>,
-    pub(crate) replies: ArcSwap<Replies>,
+    pub(crate) replies: Snapshot<Replies>,
     pub(crate) tls_answers: watch::Sender<TlsAnswers>,
     pub(crate) events: EventSender,
     /// Set before the first worker starts.
@@ -188,12 +189,12 @@ impl Shared {
             wanted_ports: watch::Sender::default(),
             ports: ArcSwap::default(),
             listeners: own.collect(),
-            routes: ArcSwap::default(),
+            routes: Snapshot::default(),
             services: ArcSwap::default(),
             tls: Common { certificates: Arc::default(), tickets: Arc::new(Tickets::new()) },
             certificates_changed: watch::Sender::new(0),
             client_certificates: ArcSwap::default(),
-            replies: ArcSwap::default(),
+            replies: Snapshot::default(),
             tls_answers: watch::Sender::default(),
             events,
             names: OnceLock::new(),

@@ -1,5 +1,6 @@
 //! The walk of one request, whichever protocol it came by: what is to be done with it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,11 +21,11 @@ use crate::target::Target;
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
 
 /// What is to be done with a request.
-pub(crate) enum Verdict<'a> {
+pub(crate) enum Verdict {
     /// We answer it ourselves.
     Answer(Response<Bytes>),
     /// It goes to one of the route's upstreams.
-    Forward { entry: Arc<Entry>, target: Target<'a> },
+    Forward { entry: Arc<Entry>, target: Rc<Target> },
 }
 
 /// The steps before anything is sent, in order. Each either ends the walk or hands on to the next.
@@ -32,7 +33,7 @@ pub(crate) enum Verdict<'a> {
 /// # Errors
 ///
 /// Why the request is not served.
-pub(crate) fn judge<'a>(client: &Client, request: &Request<'a>, id: &RequestId) -> Result<Verdict<'a>, Failure> {
+pub(crate) fn judge(client: &Client, request: &Request<'_>, id: &RequestId) -> Result<Verdict, Failure> {
     if client.peer.scheme == Scheme::Http
         && let Some(answer) = fixed_reply(client, &request.path)
     {
@@ -77,10 +78,13 @@ fn unambiguous(client: &Client, request: &Request<'_>) -> Result<(), Failure> {
 
 /// The answer from [`Replies`](crate::Replies), or 404 below the path that is theirs alone.
 fn fixed_reply(client: &Client, path_and_query: &str) -> Option<Result<Response<Bytes>, Failure>> {
-    let replies = client.worker.shared.replies.load();
-    if replies.is_empty() && !path_and_query.starts_with(CHALLENGES) {
+    let (worker, all) = (&client.worker, &client.worker.shared.replies);
+    let version = Some(all.version());
+    if worker.no_replies.get() == version && !path_and_query.starts_with(CHALLENGES) {
         return None;
     }
+    let replies = all.load();
+    worker.no_replies.set(version.filter(|_| replies.is_empty()));
     let path = path_and_query.split('?').next().unwrap_or_default();
     match replies.find(path) {
         Some(reply) => {
@@ -100,15 +104,16 @@ enum Found {
 }
 
 /// The whitelist: what has no route is not served.
-fn route(client: &Client, target: &Target<'_>, path: &str) -> Result<Found, Failure> {
+fn route(client: &Client, target: &Target, path: &str) -> Result<Found, Failure> {
     let shared = &client.worker.shared;
+    let version = shared.routes.version();
+    if let Some(entry) = target.route(version) {
+        return found(client, target, entry);
+    }
     let routes = shared.routes.load();
     if let Some(entry) = routes.find(&target.host, target.port, client.peer.scheme) {
-        return if is_misdirected(client, target, entry) {
-            Err(Failure::Misdirected)
-        } else {
-            Ok(Found::Route(entry.clone()))
-        };
+        target.routed(version, entry);
+        return found(client, target, entry.clone());
     }
     if client.peer.scheme == Scheme::Http && routes.serves(&target.host, Scheme::Https) {
         return Ok(Found::Redirect(to_https(target, shared.https_port, path)?));
@@ -116,16 +121,20 @@ fn route(client: &Client, target: &Target<'_>, path: &str) -> Result<Found, Fail
     Err(Failure::UnknownHost)
 }
 
+fn found(client: &Client, target: &Target, entry: Arc<Entry>) -> Result<Found, Failure> {
+    if is_misdirected(client, target, &entry) { Err(Failure::Misdirected) } else { Ok(Found::Route(entry)) }
+}
+
 /// Whether the request is for a host that the certificate of its connection does not stand for, or for a route that asks
 /// more of a handshake than was asked of this one (RFC 9110, 15.5.20).
-fn is_misdirected(client: &Client, target: &Target<'_>, entry: &Entry) -> bool {
+fn is_misdirected(client: &Client, target: &Target, entry: &Entry) -> bool {
     client.tls.as_ref().is_some_and(|tls| {
         target.host != tls.name && !tls.served.covers(&target.host)
             || entry.asked.as_ref().is_some_and(|asked| !asked.was_asked(tls.asked.as_deref()))
     })
 }
 
-fn to_https(target: &Target<'_>, port: u16, path: &str) -> Result<HeaderValue, Failure> {
+fn to_https(target: &Target, port: u16, path: &str) -> Result<HeaderValue, Failure> {
     let host = &target.host;
     let path = if path.starts_with('/') { path } else { "/" };
     let location = if port == Scheme::Https.default_port() {

@@ -31,6 +31,7 @@ mod proxy;
 mod replies;
 mod route;
 mod service;
+mod snapshot;
 mod table;
 
 // The way of a connection and its requests, in order.

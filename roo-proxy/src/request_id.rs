@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::codec::{Fields, Kind};
+use bytes::BytesMut;
+
+use crate::codec::{Fields, Kind, write_field};
 use crate::hexadecimal;
 
 /// The name of the field that every request and every response carries.
@@ -17,6 +19,9 @@ pub(crate) enum RequestId {
 }
 
 const DIGITS: usize = 32;
+
+/// The line of an id of ours, to be filled in.
+const OURS: &[u8; 48] = b"x-request-id: 00000000000000000000000000000000\r\n";
 
 impl RequestId {
     /// The client's id if the client is trusted and the id sane, a new one otherwise.
@@ -36,7 +41,8 @@ impl RequestId {
     /// Random digits.
     pub(crate) fn digits() -> [u8; DIGITS] {
         let mut digits = [0; DIGITS];
-        hexadecimal::write(&mut digits, &fastrand::u128(..).to_le_bytes());
+        digits[..16].copy_from_slice(&hexadecimal::sixteen(fastrand::u64(..)));
+        digits[16..].copy_from_slice(&hexadecimal::sixteen(fastrand::u64(..)));
         digits
     }
 
@@ -44,6 +50,18 @@ impl RequestId {
         match self {
             RequestId::Ours(digits) => digits,
             RequestId::Given(id) => id.as_bytes(),
+        }
+    }
+
+    /// Appends the field line.
+    pub(crate) fn write(&self, out: &mut BytesMut) {
+        match self {
+            RequestId::Ours(digits) => {
+                let mut line = *OURS;
+                line[14..46].copy_from_slice(digits);
+                out.extend_from_slice(&line);
+            }
+            RequestId::Given(id) => write_field(out, X_REQUEST_ID, id.as_bytes()),
         }
     }
 
@@ -85,5 +103,14 @@ mod tests {
         assert_ne!(with(&"a".repeat(129), true), "a".repeat(129));
         assert_eq!(with("abc-1", false).len(), 32);
         assert_ne!(RequestId::new().as_str(), RequestId::new().as_str());
+    }
+
+    #[test]
+    fn its_line_is_a_field() {
+        for id in [RequestId::new(), RequestId::Given("abc-1".into())] {
+            let mut line = BytesMut::new();
+            id.write(&mut line);
+            assert_eq!(line, format!("x-request-id: {id}\r\n"));
+        }
     }
 }

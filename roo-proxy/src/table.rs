@@ -194,8 +194,8 @@ impl RouteTable {
     }
 
     fn for_host(&self, host: &HostName) -> impl Iterator<Item = &HostRoutes> {
-        let wildcard = host.parent().and_then(|parent| self.wildcard.get(parent));
-        self.exact.get(host).into_iter().chain(wildcard)
+        let wildcard = || host.parent().and_then(|parent| self.wildcard.get(parent));
+        self.exact.get(host).into_iter().chain(std::iter::once_with(wildcard).flatten())
     }
 
     fn host(&self, host: &HostPattern) -> Option<&HostRoutes> {

@@ -1,32 +1,38 @@
 //! Whom a request is for.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
 
 use http::Version;
 
 use crate::codec::Request;
 use crate::failure::Failure;
 use crate::name::HostName;
-use crate::origin::parse_port;
+use crate::origin::{Scheme, parse_port};
+use crate::table::Entry;
 
-/// Host and port that the client named.
-#[derive(Debug)]
-pub(crate) struct Target<'a> {
+/// Host and port that the client named, and what was made of them for a connection that names them again.
+pub(crate) struct Target {
     /// The name, normalised for lookup.
     pub(crate) host: HostName,
     /// The port as written, if one was.
     pub(crate) port: Option<u16>,
     /// The field as the client wrote it, passed on as `Host`.
-    pub(crate) field: &'a [u8],
+    pub(crate) field: Box<[u8]>,
+    /// The route that was found, and the version of the table that it was found in.
+    route: RefCell<(u64, Weak<Entry>)>,
+    /// The field lines for upstreams that follow from it.
+    lines: OnceCell<Box<[u8]>>,
 }
 
-impl<'a> Target<'a> {
+impl Target {
     /// Reads `Host` or `:authority`, and the absolute form where it was used.
     ///
     /// # Errors
     ///
     /// If there is none, more than one, or two that disagree (RFC 9112 §3.2, RFC 9113 §8.3.1).
-    pub(crate) fn of(request: &Request<'a>, recent: &RecentHost) -> Result<Target<'a>, Failure> {
+    pub(crate) fn of(request: &Request<'_>, recent: &RecentHost) -> Result<Rc<Target>, Failure> {
         if request.method == "CONNECT" {
             return Err(Failure::NotImplemented);
         }
@@ -37,14 +43,14 @@ impl<'a> Target<'a> {
             (None, Some(authority)) if request.version >= Version::HTTP_2 => recent.target(authority.as_bytes()),
             (Some(field), Some(authority)) => {
                 let target = Target::parse(authority.as_bytes())?;
-                target.must_equal(&recent.target(field)?)?;
-                Ok(target)
+                target.must_equal(&*recent.target(field)?)?;
+                Ok(Rc::new(target))
             }
             (None, _) => Err(bad("the Host field is missing")),
         }
     }
 
-    fn parse(field: &'a [u8]) -> Result<Target<'a>, Failure> {
+    fn parse(field: &[u8]) -> Result<Target, Failure> {
         let text = std::str::from_utf8(field).ok().filter(|text| text.is_ascii());
         let text = text.ok_or(bad("the Host field is not valid"))?;
         if text.starts_with('[') {
@@ -58,10 +64,31 @@ impl<'a> Target<'a> {
             None => (text, None),
         };
         let host = HostName::parse(host).map_err(|_| bad("the Host field is not valid"))?;
-        Ok(Target { host, port, field })
+        Ok(Target { host, port, field: field.into(), route: RefCell::default(), lines: OnceCell::new() })
     }
 
-    fn must_equal(&self, other: &Target<'_>) -> Result<(), Failure> {
+    /// The port, or the scheme's own.
+    pub(crate) fn port_of(&self, scheme: Scheme) -> u16 {
+        self.port.unwrap_or(scheme.default_port())
+    }
+
+    /// The route that was found before, if that was in this version of the table.
+    pub(crate) fn route(&self, version: u64) -> Option<Arc<Entry>> {
+        let route = self.route.borrow();
+        if route.0 == version { route.1.upgrade() } else { None }
+    }
+
+    /// Remembers the route that was found in a version of the table.
+    pub(crate) fn routed(&self, version: u64, entry: &Arc<Entry>) {
+        *self.route.borrow_mut() = (version, Arc::downgrade(entry));
+    }
+
+    /// The field lines that `make` made first: for one connection they are always the same.
+    pub(crate) fn lines(&self, make: impl FnOnce(&Target) -> Box<[u8]>) -> &[u8] {
+        self.lines.get_or_init(|| make(self))
+    }
+
+    fn must_equal(&self, other: &Target) -> Result<(), Failure> {
         if self.host == other.host && self.port == other.port {
             Ok(())
         } else {
@@ -70,25 +97,18 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The host that a connection asked for last: most ask for the same again.
-#[derive(Debug, Default)]
-pub(crate) struct RecentHost(RefCell<Option<Known>>);
-
-#[derive(Debug)]
-struct Known {
-    field: Box<[u8]>,
-    host: HostName,
-    port: Option<u16>,
-}
+/// The target that a connection asked for last: most ask for the same again.
+#[derive(Default)]
+pub(crate) struct RecentHost(RefCell<Option<Rc<Target>>>);
 
 impl RecentHost {
-    fn target<'a>(&self, field: &'a [u8]) -> Result<Target<'a>, Failure> {
+    fn target(&self, field: &[u8]) -> Result<Rc<Target>, Failure> {
         let mut known = self.0.borrow_mut();
-        if let Some(Known { host, port, .. }) = known.as_ref().filter(|known| *known.field == *field) {
-            return Ok(Target { host: host.clone(), port: *port, field });
+        if let Some(target) = known.as_ref().filter(|target| *target.field == *field) {
+            return Ok(target.clone());
         }
-        let target = Target::parse(field)?;
-        *known = Some(Known { field: field.into(), host: target.host.clone(), port: target.port });
+        let target = Rc::new(Target::parse(field)?);
+        *known = Some(target.clone());
         Ok(target)
     }
 }

@@ -5,7 +5,7 @@
 
 use bytes::BytesMut;
 
-use crate::codec::{Fields, write_field};
+use crate::codec::Fields;
 use crate::hexadecimal;
 use crate::request_id::RequestId;
 
@@ -48,6 +48,9 @@ pub(crate) struct Trace {
 const SAMPLED: u8 = 1;
 const KNOWN_FLAGS: u8 = 3;
 
+/// The line of a field of version 00, to be filled in.
+const LINE: &[u8; 70] = b"traceparent: 00-00000000000000000000000000000000-0000000000000000-00\r\n";
+
 /// The length of a field of version 00.
 const BYTES: usize = 55;
 
@@ -55,9 +58,8 @@ impl Trace {
     /// The trace that the fields tell of, or a new one if there is none or it is not valid. A new one has the number of
     /// the request, if that is ours.
     pub(crate) fn of(fields: &Fields<'_>, id: &RequestId, sampled: u32) -> Trace {
-        let mut span = [0; 16];
         // Nothing but zeros is no id.
-        hexadecimal::write(&mut span, &(fastrand::u64(..) | 1).to_be_bytes());
+        let span = hexadecimal::sixteen(fastrand::u64(..) | 1);
         let given = fields.trace_parent().filter(|_| !fields.is_nominated(TRACEPARENT.as_bytes())).and_then(parse);
         if let Some(Given { trace, parent, flags }) = given {
             return Trace { trace, span, parent: Some(parent), flags: flags & KNOWN_FLAGS };
@@ -77,12 +79,11 @@ impl Trace {
 
     /// Appends the field.
     pub(crate) fn write(&self, out: &mut BytesMut) {
-        let mut value = [b'-'; BYTES];
-        value[..2].copy_from_slice(b"00");
-        value[3..35].copy_from_slice(&self.trace);
-        value[36..52].copy_from_slice(&self.span);
-        hexadecimal::write(&mut value[53..], &[self.flags]);
-        write_field(out, TRACEPARENT, &value);
+        let mut line = *LINE;
+        line[16..48].copy_from_slice(&self.trace);
+        line[49..65].copy_from_slice(&self.span);
+        line[66..68].copy_from_slice(&hexadecimal::two(self.flags));
+        out.extend_from_slice(&line);
     }
 
     pub(crate) fn trace(&self) -> &[u8] {

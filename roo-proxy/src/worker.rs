@@ -46,6 +46,8 @@ pub(crate) struct Worker {
     /// The time as responses tell it, as of the last tick.
     pub(crate) date: RefCell<String>,
     pub(crate) names: NameCache,
+    /// The version of the fixed answers in which there was none.
+    pub(crate) no_replies: Cell<Option<u64>>,
     pub(crate) measures: Measures,
     /// The access log, if there is one.
     pub(crate) journal: Option<Journal>,
@@ -82,6 +84,7 @@ impl Worker {
             buffers: Buffers::default(),
             date: RefCell::new(date()),
             names: NameCache::new(names),
+            no_replies: Cell::new(None),
             measures: Measures::new(),
             journal: shared.access.as_ref().map(Writer::journal),
             turned_away: Rc::new(()),

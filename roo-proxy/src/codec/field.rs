@@ -64,7 +64,7 @@ impl<'a> Field<'a> {
     }
 
     /// A field that came as `line`, if that is how we would write it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(name: &'a [u8], value: &'a [u8], line: Option<&'a [u8]>) -> Field<'a> {
         Field { name, value, kind: Kind::of(name), line }
     }
@@ -80,7 +80,7 @@ impl<'a> Field<'a> {
 
 impl Kind {
     /// The kind of a name, in any case. Length and first letters tell nearly all names apart, at once.
-    #[inline]
+    #[inline(always)]
     fn of(name: &[u8]) -> Kind {
         let rest_is = |rest: &[u8]| name[8..].eq_ignore_ascii_case(rest);
         match (name.len(), letters(name)) {
@@ -160,6 +160,11 @@ const PROXY_ANY: u64 = letters(b"proxy-");
 const fn letters(name: &[u8]) -> u64 {
     if let Some(word) = name.first_chunk::<8>() {
         return u64::from_le_bytes(*word) | SMALL;
+    }
+    if let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        // They overlap where there are fewer than eight, and are the same there.
+        let (first, last) = (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64);
+        return first | last << (8 * (name.len() - 4)) | SMALL;
     }
     let (mut word, mut index) = ([0; 8], 0);
     while index < name.len() {

@@ -3,6 +3,7 @@
 use super::Malformed;
 use super::field::{Field, Kind};
 use super::head::FIELDS_MAX;
+use super::lines::{LineFault, Lines};
 
 /// All field lines of a head, in their order.
 #[derive(Debug, Default)]
@@ -57,18 +58,25 @@ impl<'a> Fields<'a> {
         fields
     }
 
-    /// None yet, with room for a usual head.
-    pub(super) fn empty() -> Fields<'a> {
-        Fields { list: Vec::with_capacity(USUAL_FIELDS), ..Fields::default() }
+    /// Reads all field lines up to the empty one, that included.
+    ///
+    /// # Errors
+    ///
+    /// If a line is none, or there are more than there may be.
+    #[inline(never)]
+    pub(super) fn read(lines: &mut Lines<'a>) -> Result<Fields<'a>, LineFault> {
+        let mut fields = Fields { list: Vec::with_capacity(USUAL_FIELDS), ..Fields::default() };
+        while let Some(field) = lines.field()? {
+            if fields.list.len() >= FIELDS_MAX {
+                return Err(LineFault::Many);
+            }
+            fields.add(field);
+        }
+        Ok(fields)
     }
 
-    /// Whether there are as many as there may be.
-    pub(super) fn is_full(&self) -> bool {
-        self.list.len() >= FIELDS_MAX
-    }
-
-    #[inline]
-    pub(super) fn add(&mut self, field: Field<'a>) {
+    #[inline(always)]
+    fn add(&mut self, field: Field<'a>) {
         match field.kind {
             Kind::Host => self.host.add(field.value),
             Kind::ContentLength => self.content_length.add(field.value),
@@ -82,6 +90,11 @@ impl<'a> Fields<'a> {
     }
 
     fn add_options(&mut self, value: &[u8]) {
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            // What most have, and nothing besides.
+            self.keep_alive = true;
+            return;
+        }
         for option in items(value) {
             if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
@@ -135,12 +148,12 @@ impl<'a> Fields<'a> {
     /// If it is there more than once or is anything but digits.
     pub(crate) fn content_length(&self) -> Result<Option<u64>, Malformed> {
         let Some(value) = self.content_length.get("there is more than one Content-Length")? else { return Ok(None) };
-        let wrong = Malformed("the Content-Length is no number");
         if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-            return Err(wrong);
+            return Err(Malformed("the Content-Length is no number"));
         }
-        let text = std::str::from_utf8(value).map_err(|_| wrong)?;
-        text.parse().map(Some).map_err(|_| Malformed("the Content-Length is too large"))
+        let length =
+            value.iter().try_fold(0_u64, |length, digit| length.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
+        length.map(Some).ok_or(Malformed("the Content-Length is too large"))
     }
 
     /// Whether the body is in the chunked coding.

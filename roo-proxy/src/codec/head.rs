@@ -16,6 +16,14 @@ pub(crate) struct HeadEnd {
 }
 
 impl HeadEnd {
+    /// As [`HeadEnd::find`], for a head that is parsed then: where it comes whole its lines are not looked at twice.
+    pub(crate) fn find_parsed(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+        match empty_line(bytes) {
+            Some(end) if self.seen == 0 => Ok(Some(end)),
+            _ => self.find(bytes),
+        }
+    }
+
     /// The length of the head at the front of `bytes`, its last line included, once it is complete.
     ///
     /// # Errors
@@ -40,6 +48,24 @@ impl HeadEnd {
         self.seen = bytes.len();
         Ok(None)
     }
+}
+
+/// The end of the first empty line behind another one.
+fn empty_line(bytes: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    // Sixteen at once: where a line begins with CR.
+    while let (Some(these), Some(next)) = (chunk(bytes, from), chunk(bytes, from + 1)) {
+        if these.iter().zip(next).fold(false, |found, (this, next)| found | ((*this == b'\n') & (*next == b'\r'))) {
+            break;
+        }
+        from += these.len();
+    }
+    let from = from.saturating_sub(1);
+    bytes[from..].windows(4).position(|four| four == b"\r\n\r\n").map(|at| from + at + 4)
+}
+
+fn chunk(bytes: &[u8], from: usize) -> Option<&[u8; 16]> {
+    bytes.get(from..)?.first_chunk()
 }
 
 /// Writes one field line.
@@ -77,6 +103,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_whole_head_ends_at_its_first_empty_line(text in "[a\r\n]{0,40}(a{0,20}\r\n){0,4}\r\n[a\r\n]{0,20}") {
+            prop_assert_eq!(empty_line(text.as_bytes()), text.find("\r\n\r\n").map(|at| at + 4));
+        }
+
         #[test]
         fn pieces_make_no_difference(cuts in proptest::collection::vec(0usize..40, 0..6)) {
             let text = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\nbody";

@@ -23,6 +23,8 @@ pub(super) enum LineFault {
     Value,
     /// A line does not end with CR LF.
     End,
+    /// There are too many field lines.
+    Many,
 }
 
 impl<'a> Lines<'a> {
@@ -94,10 +96,10 @@ impl<'a> Lines<'a> {
     }
 
     /// The next field line; nothing behind the last one, when the empty line is read as well.
-    #[inline]
+    #[inline(always)]
     pub(super) fn field(&mut self) -> Result<Option<Field<'a>>, LineFault> {
         let line = self.rest();
-        let length = run(line, &TOKEN);
+        let length = name(line);
         match line.get(length) {
             Some(b':') if length > 0 => {}
             Some(b'\r') if length == 0 => return self.end().map(|()| None),
@@ -123,20 +125,13 @@ impl<'a> Lines<'a> {
     }
 
     /// The rest of a line, its end read but not part of it: no control is in it but tabs.
-    #[inline]
+    #[inline(always)]
     fn text(&mut self) -> Result<&'a [u8], LineFault> {
         let rest = self.rest();
         let mut length = 0;
         loop {
-            let Some(left) = rest.get(length..) else { return Err(LineFault::Incomplete) };
-            let plain = match left.first_chunk() {
-                Some(word) => controls(u64::from_le_bytes(*word)).trailing_zeros() as usize / 8,
-                None => left.iter().take_while(|byte| **byte >= b' ' && **byte != 0x7f).count(),
-            };
-            length += plain;
-            match left.get(plain..) {
-                // Eight without a control.
-                Some([_, ..]) if plain == 8 => {}
+            length = plain(rest, length);
+            match rest.get(length..) {
                 Some([b'\r', b'\n', ..]) => {
                     self.at += length + 2;
                     return Ok(&rest[..length]);
@@ -189,6 +184,50 @@ fn run(bytes: &[u8], allowed: &[bool; 256]) -> usize {
     bytes.iter().position(|byte| !allowed[usize::from(*byte)]).unwrap_or(bytes.len())
 }
 
+/// The length of the name at the front. Nearly all are of letters and hyphens alone.
+#[inline]
+fn name(bytes: &[u8]) -> usize {
+    let mut length = 0;
+    while let Some(word) = bytes.get(length..).and_then(<[u8]>::first_chunk) {
+        let usual = usual(u64::from_le_bytes(*word));
+        length += usual;
+        match bytes.get(length) {
+            Some(b':') => return length,
+            Some(_) if usual == 8 => {}
+            _ => break,
+        }
+    }
+    length + run(&bytes[length..], &TOKEN)
+}
+
+/// How many bytes at the front, of eight, are letters or hyphens.
+#[inline]
+fn usual(word: u64) -> usize {
+    const EACH: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = 0x80 * EACH;
+    // Of a byte below 0x80 the high bit tells each time; what one above does to those behind it is of no matter.
+    let small = word | (0x20 * EACH);
+    let letter = small.wrapping_add(0x1f * EACH) & !small.wrapping_add(0x05 * EACH);
+    let hyphen = !(word ^ (0x2d * EACH)).wrapping_add(0x7f * EACH);
+    let odd = (!(letter | hyphen) | word) & HIGH;
+    odd.trailing_zeros() as usize / 8
+}
+
+/// The index from `from` on of the first byte that is a control, or of the end.
+#[inline]
+fn plain(bytes: &[u8], from: usize) -> usize {
+    let mut index = from;
+    while let Some(word) = bytes.get(index..).and_then(<[u8]>::first_chunk) {
+        let found = controls(u64::from_le_bytes(*word));
+        index += found.trailing_zeros() as usize / 8;
+        if found != 0 {
+            return index;
+        }
+    }
+    let rest = bytes.get(index..).unwrap_or_default();
+    index + rest.iter().take_while(|byte| **byte >= b' ' && **byte != 0x7f).count()
+}
+
 /// The high bit of each byte that is a control, right up to the lowest that is one: eight bytes for the price of one.
 #[inline]
 fn controls(word: u64) -> u64 {
@@ -197,4 +236,38 @@ fn controls(word: u64) -> u64 {
     let del = word ^ (0x7f * EACH);
     let del = del.wrapping_sub(EACH) & !del;
     (low | del) & (0x80 * EACH)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn names_end_where_the_table_says(bytes in "[A-Za-z-]{0,20}[\u{0}-\u{ff}]{0,20}") {
+            let bytes: Vec<u8> = bytes.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(0)).collect();
+            prop_assert_eq!(name(&bytes), run(&bytes, &TOKEN));
+        }
+
+        #[test]
+        fn text_ends_at_the_first_control(bytes in proptest::collection::vec(any::<u8>(), 0..40), from in 0_usize..40) {
+            let from = from.min(bytes.len());
+            let control = bytes[from..].iter().position(u8::is_ascii_control);
+            prop_assert_eq!(plain(&bytes, from), control.map_or(bytes.len(), |at| from + at));
+        }
+    }
+
+    #[test]
+    fn every_byte_is_told_apart() {
+        for byte in 0..=255_u8 {
+            for at in 0..8 {
+                let mut word = *b"Aa-Zz-aZ";
+                word[at] = byte;
+                let odd = !byte.is_ascii_alphabetic() && byte != b'-';
+                assert_eq!(usual(u64::from_le_bytes(word)), if odd { at } else { 8 }, "{byte:#x} at {at}");
+            }
+        }
+    }
 }

@@ -55,13 +55,7 @@ impl<'a> Request<'a> {
         let is_http10 = lines.is_http10().map_err(fault)?;
         lines.end().map_err(fault)?;
         let (scheme, authority, path) = parse_target(method, target)?;
-        let mut fields = Fields::empty();
-        while let Some(field) = lines.field().map_err(fault)? {
-            if fields.is_full() {
-                return Err(RequestFault::TooLarge);
-            }
-            fields.add(field);
-        }
+        let fields = Fields::read(&mut lines).map_err(fault)?;
         let framing = Framing::of_request(&fields, is_http10)?;
         let version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
         Ok((Request { method, version, scheme, authority, path, fields, framing }, lines.read()))
@@ -93,6 +87,7 @@ fn text(bytes: &[u8]) -> Result<&str, LineFault> {
 fn fault(fault: LineFault) -> RequestFault {
     let words = match fault {
         LineFault::Incomplete => return INCOMPLETE.into(),
+        LineFault::Many => return RequestFault::TooLarge,
         LineFault::First => "the request line is not valid",
         LineFault::Version => "the version is not HTTP/1.1 or HTTP/1.0",
         LineFault::Name => "a field name is not valid",

@@ -29,13 +29,7 @@ impl<'a> Response<'a> {
         let is_http10 = lines.is_http10()?;
         let (status, reason) = lines.status()?;
         let reason = if reason.is_ascii() { reason } else { b"" };
-        let mut fields = Fields::empty();
-        while let Some(field) = lines.field()? {
-            if fields.is_full() {
-                return Err(LineFault::Name);
-            }
-            fields.add(field);
-        }
+        let fields = Fields::read(lines)?;
         Ok(Response { status, reason, is_http10, fields })
     }
 

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::codec::{Field, Framing, Kind, Response, write_field, write_number};
-use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::request_id::RequestId;
 
 /// A response on its way to a client of HTTP/1.
 pub(crate) struct Incoming<'a> {
@@ -48,7 +48,7 @@ impl Incoming<'_> {
                 }
             }
         }
-        write_field(out, X_REQUEST_ID, self.id.as_bytes());
+        self.id.write(out);
         write_connection(out, self.is_http10, self.keeps);
         out.put_slice(b"\r\n");
     }
@@ -67,7 +67,7 @@ pub(crate) fn write_interim(out: &mut BytesMut, response: &Response<'_>, id: Opt
         }
     }
     if let Some(id) = id {
-        write_field(out, X_REQUEST_ID, id.as_bytes());
+        id.write(out);
     }
     out.put_slice(b"\r\n");
 }
@@ -113,6 +113,9 @@ fn shown_length(response: &Response<'_>, framing: Framing) -> Option<u64> {
 
 /// Appends a status line.
 pub(crate) fn write_status(out: &mut BytesMut, is_http10: bool, status: u16, reason: &[u8]) {
+    if (is_http10, status, reason) == (false, 200, b"OK") {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     let version = if is_http10 { "HTTP/1.0 " } else { "HTTP/1.1 " };
     let canonical =
         || StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();

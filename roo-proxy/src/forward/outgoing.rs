@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::peer::Peer;
 use crate::codec::{Claim, Framing, Kind, Request, items, write_field, write_number};
-use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::request_id::RequestId;
 use crate::target::Target;
 use crate::trace::Trace;
 use crate::upstream::Upstream;
@@ -14,7 +14,7 @@ use crate::upstream::Upstream;
 /// A request on its way to an upstream.
 pub(crate) struct Outgoing<'a> {
     pub(crate) request: &'a Request<'a>,
-    pub(crate) target: &'a Target<'a>,
+    pub(crate) target: &'a Target,
     pub(crate) id: &'a RequestId,
     pub(crate) peer: &'a Peer,
     /// The protocol that the client wants to change to.
@@ -39,7 +39,7 @@ impl Outgoing<'_> {
     /// Appends the whole head for this upstream: the hop stripped, the client's claims dropped, ours added.
     pub(crate) fn write(&self, out: &mut BytesMut, upstream: &Upstream) {
         self.write_line(out, upstream);
-        write_field(out, "host", self.target.field);
+        self.write_target(out);
         let passed = self.write_fields(out);
         match self.request.framing {
             // No digits but those that were understood.
@@ -115,33 +115,49 @@ impl Outgoing<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// What is known of the client. A trusted peer's word goes before.
-    fn write_identity(&self, out: &mut BytesMut, upstream: &Upstream) {
-        let (peer, fields) = (self.peer, &self.request.fields);
-        let given = |claim| peer.trusted && fields.of_kind(Kind::Claim(claim)).next().is_some();
+    /// Whom it is for and from whom. What follows from the connection and its target alone is made once.
+    fn write_target(&self, out: &mut BytesMut) {
+        let (peer, target) = (self.peer, self.target);
         if peer.trusted {
-            self.write_forwarded_for(out);
-            if !given(Claim::XForwardedProto) {
-                write_field(out, "x-forwarded-proto", peer.scheme.as_str().as_bytes());
-            }
-            if !given(Claim::XRealIp) {
-                write_field(out, "x-real-ip", peer.address.as_bytes());
-            }
-        } else {
-            out.extend_from_slice(peer.lines.as_bytes());
+            write_field(out, "host", &target.field);
+            return self.write_claims(out);
+        }
+        out.extend_from_slice(target.lines(|target| {
+            let mut lines = BytesMut::new();
+            write_field(&mut lines, "host", &target.field);
+            lines.extend_from_slice(peer.lines.as_bytes());
+            write_field(&mut lines, "x-forwarded-host", &target.field);
+            write_number(&mut lines, "x-forwarded-port", target.port_of(peer.scheme).into());
+            lines.as_ref().into()
+        }));
+    }
+
+    /// What is known of the client behind a trusted peer, whose word goes before.
+    fn write_claims(&self, out: &mut BytesMut) {
+        let (peer, fields) = (self.peer, &self.request.fields);
+        let given = |claim| fields.of_kind(Kind::Claim(claim)).next().is_some();
+        self.write_forwarded_for(out);
+        if !given(Claim::XForwardedProto) {
+            write_field(out, "x-forwarded-proto", peer.scheme.as_str().as_bytes());
+        }
+        if !given(Claim::XRealIp) {
+            write_field(out, "x-real-ip", peer.address.as_bytes());
         }
         if !given(Claim::XForwardedHost) {
-            write_field(out, "x-forwarded-host", self.target.field);
+            write_field(out, "x-forwarded-host", &self.target.field);
         }
         if !given(Claim::XForwardedPort) {
-            let port = self.target.port.unwrap_or(peer.scheme.default_port());
-            write_number(out, "x-forwarded-port", port.into());
+            write_number(out, "x-forwarded-port", self.target.port_of(peer.scheme).into());
         }
-        if let Some(line) = &peer.certificate {
+    }
+
+    /// What is ours alone to say.
+    fn write_identity(&self, out: &mut BytesMut, upstream: &Upstream) {
+        if let Some(line) = &self.peer.certificate {
             out.extend_from_slice(line.as_bytes());
         }
         out.extend_from_slice(upstream.origin_host.as_bytes());
-        write_field(out, X_REQUEST_ID, self.id.as_bytes());
+        self.id.write(out);
         if let Some(trace) = self.trace {
             trace.write(out);
         }

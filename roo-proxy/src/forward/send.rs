@@ -52,6 +52,18 @@ pub(crate) struct Final<'a> {
 }
 
 impl Answered {
+    /// The bytes of a response's body if all of it came behind its head and the request is sent: then there is nothing
+    /// left to wait for.
+    pub(crate) fn whole(&self, framing: Framing) -> Option<usize> {
+        let bytes = match framing {
+            Framing::None => 0,
+            Framing::Length(length) => usize::try_from(length).ok()?,
+            Framing::Chunked | Framing::UntilClose => return None,
+        };
+        (self.upload.is_over() && bytes <= (self.connection.input.len() - self.head).min(BUFFER_BYTES / 2))
+            .then_some(bytes)
+    }
+
     /// The head of the response, which was to `HEAD` or not.
     ///
     /// # Errors
@@ -469,7 +481,7 @@ impl Attempt<'_> {
     /// The length of the final head, if it is complete. Interim ones are passed on.
     fn head<D: Downstream>(&mut self, client: &mut D) -> Result<Option<usize>, Malformed> {
         let input = &mut self.connection.input;
-        while let Some(length) = self.end.find(input)? {
+        while let Some(length) = self.end.find_parsed(input)? {
             if !seems_interim(input) {
                 return Ok(Some(length));
             }
@@ -499,7 +511,9 @@ fn seems_interim(input: &[u8]) -> bool {
 
 /// The status in a response head.
 fn status(head: &[u8]) -> Option<u16> {
-    std::str::from_utf8(head.get(9..12)?).ok()?.parse().ok()
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));
+    let &[a, b, c] = head.get(9..12)?.as_array()?;
+    Some(100 * digit(a)? + 10 * digit(b)? + digit(c)?)
 }
 
 /// When a try to connect ends: an even part of the time that is left, so that an address that says

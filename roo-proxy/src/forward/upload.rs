@@ -4,10 +4,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::AsyncWrite;
 
-use crate::buffer::BUFFER_BYTES;
+use crate::buffer::{BUFFER_BYTES, consume};
 use crate::codec::Response;
 use crate::failure::Failure;
 use crate::upstream::connection::UpstreamStream;
@@ -141,7 +141,7 @@ impl Upload {
                         self.written |= matches!(upstream, UpstreamStream::Tls(_));
                         return Poll::Ready(Err(UploadFault::Upstream));
                     }
-                    Ok(bytes) => self.out.advance(bytes),
+                    Ok(bytes) => consume(&mut self.out, bytes),
                 }
                 self.written = true;
                 continue;

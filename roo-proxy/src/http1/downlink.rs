@@ -9,7 +9,7 @@ use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Connection;
-use crate::buffer::BUFFER_BYTES;
+use crate::buffer::{BUFFER_BYTES, consume};
 use crate::codec::{Decoder, Encoder, Request, Response, Step};
 use crate::failure::Failure;
 use crate::forward::{Downstream, More, write_interim};
@@ -52,21 +52,36 @@ where
 
     /// Sends all that is in `output`.
     pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.output.is_empty() {
-            let bytes = ready!(Pin::new(&mut self.connection.stream).poll_write(context, &self.output))?;
-            if bytes == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.output.advance(bytes);
-        }
-        Poll::Ready(Ok(()))
+        poll_write_all(&mut self.connection.stream, context, &mut self.output)
     }
 
     /// As [`Downlink::poll_send`], and sees to it that nothing lingers in between.
     pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(context))?;
-        Pin::new(&mut self.connection.stream).poll_flush(context)
+        poll_send(&mut self.connection.stream, context, &mut self.output)
     }
+}
+
+/// Sends all of `output`, and sees to it that nothing lingers in between.
+pub(super) fn poll_send<S>(stream: &mut S, context: &mut Context<'_>, output: &mut BytesMut) -> Poll<io::Result<()>>
+where
+    S: AsyncWrite + Unpin,
+{
+    ready!(poll_write_all(stream, context, output))?;
+    Pin::new(stream).poll_flush(context)
+}
+
+fn poll_write_all<S>(stream: &mut S, context: &mut Context<'_>, output: &mut BytesMut) -> Poll<io::Result<()>>
+where
+    S: AsyncWrite + Unpin,
+{
+    while !output.is_empty() {
+        let bytes = ready!(Pin::new(&mut *stream).poll_write(context, output))?;
+        if bytes == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        consume(output, bytes);
+    }
+    Poll::Ready(Ok(()))
 }
 
 impl<S> Downstream for Downlink<'_, S>

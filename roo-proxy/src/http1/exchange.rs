@@ -6,12 +6,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::downlink::Downlink;
-use super::relay::{Broken, Relay};
+use super::downlink::{Downlink, poll_send};
+use super::relay::{Broken, Relay, release};
 use super::{Connection, Fate};
 use crate::access::End;
 use crate::activity::Phase;
 use crate::answer::{self, Form};
+use crate::buffer::consume;
 use crate::codec::{self, Decoder, Framing, Kind, Request, Step, items, write_field, write_number};
 use crate::connection::apart;
 use crate::exchange::{Verdict, form, judge};
@@ -21,7 +22,7 @@ use crate::forward::{
     write_interim, write_status,
 };
 use crate::record::Record;
-use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::request_id::RequestId;
 use crate::target::Target;
 
 impl<S> Connection<S>
@@ -156,7 +157,7 @@ where
         &mut self,
         record: &mut Record,
         request: &Request<'_>,
-        target: &Target<'_>,
+        target: &Target,
         id: &RequestId,
     ) -> Result<Fate, Unanswered> {
         let (client, entry) = (self.client.clone(), record.entry().cloned());
@@ -181,7 +182,11 @@ where
             })
         });
         match begun {
-            Ok(Begun::Relay(relay, keeps)) => Ok(self.relay(record, request, relay, (body, out), keeps).await),
+            Ok(Begun::Whole(keeps)) => Ok(self.send(record, out, keeps).await),
+            // Boxed: it is larger, and rarer.
+            Ok(Begun::Relay(relay, keeps)) => {
+                Ok(apart(|| self.relay(record, request, *relay, (body, out), keeps)).await)
+            }
             Ok(Begun::Tunnel(answered)) => Ok(apart(|| self.change(record, answered, out)).await),
             Err(unanswered) => {
                 // The answer that follows goes on where this ended, on both sides.
@@ -224,8 +229,39 @@ where
         let date = worker.date.borrow();
         Incoming { response: &response, id, framing: towards, is_http10, keeps, date: &date }.write(out);
         record.status = Some(status);
-        answered.connection.input.advance(answered.head);
-        Ok(Begun::Relay(Relay::new(answered, framing, towards, reusable), keeps))
+        let Some(bytes) = answered.whole(framing) else {
+            answered.connection.input.advance(answered.head);
+            return Ok(Begun::Relay(Box::new(Relay::new(answered, framing, towards, reusable)), keeps));
+        };
+        let Answered { mut connection, upload, head, answered: at, .. } = answered;
+        out.extend_from_slice(&connection.input[head..head + bytes]);
+        consume(&mut connection.input, head + bytes);
+        (record.sent, record.ended) = (bytes as u64, Some(at));
+        release(connection, reusable && upload.is_complete(), worker);
+        Ok(Begun::Whole(keeps))
+    }
+
+    /// Sends a whole response. It counts as sent as far as it could be.
+    async fn send(&mut self, record: &mut Record, mut out: BytesMut, keeps: bool) -> Fate {
+        let activity = self.client.activity.clone();
+        let stream = &mut self.stream;
+        let sent = poll_fn(|context| {
+            let polled = poll_send(stream, context, &mut out);
+            if polled.is_ready() {
+                return polled.map_err(|_| Broken::Client);
+            }
+            record.ended = None;
+            activity.poll_expired(context).map(|()| Err(Broken::Stuck))
+        })
+        .await;
+        record.end = sent.map_or_else(End::from, |()| End::Whole);
+        record.sent = record.sent.saturating_sub(out.len() as u64);
+        self.client.worker.buffers.give(out);
+        match sent {
+            Err(_) => Fate::Cut,
+            Ok(()) if keeps => Fate::Keep,
+            Ok(()) => Fate::Close,
+        }
     }
 
     /// Passes on the rest of both bodies.
@@ -285,8 +321,10 @@ where
 
 /// What a response head leads to.
 enum Begun {
+    /// A response of which all is there and put down to be sent, and whether the connection goes on after it.
+    Whole(bool),
     /// A body, and whether the connection goes on after it.
-    Relay(Relay, bool),
+    Relay(Box<Relay>, bool),
     /// Another protocol.
     Tunnel(Answered),
 }
@@ -311,7 +349,7 @@ fn write_answer(out: &mut BytesMut, response: &Response<Bytes>, id: &RequestId, 
         write_field(out, name.as_str(), value.as_bytes());
     }
     write_field(out, "date", date.as_bytes());
-    write_field(out, X_REQUEST_ID, id.as_bytes());
+    id.write(out);
     write_connection(out, how.is_http10, how.keeps);
     write_number(out, "content-length", response.body().len() as u64);
     out.extend_from_slice(b"\r\n");

@@ -3,13 +3,12 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::downlink::Downlink;
 use crate::access::End;
-use crate::buffer::{BUFFER_BYTES, Buffers, room};
+use crate::buffer::{BUFFER_BYTES, Buffers, consume, room};
 use crate::codec::{Decoder, Encoder, Framing, Step};
 use crate::forward::{Answered, Downstream, Upload, UploadFault};
 use crate::upstream::connection::Connection;
@@ -132,7 +131,7 @@ impl Relay {
             self.encoder.content(&mut client.output, &input[..taken]);
             taken
         };
-        input.advance(taken);
+        consume(input, taken);
         self.body.took(taken);
         if !client.output.is_empty() && !self.body.is_end() {
             // More is at hand, or is waited for: in both cases this may go.
@@ -162,11 +161,17 @@ impl Relay {
     /// Gives back what others can use.
     pub(super) fn release(mut self, worker: &Worker) {
         worker.buffers.give(self.upload.take_buffer());
-        if self.connection.input.is_empty() {
-            worker.buffers.give(std::mem::take(&mut self.connection.input));
-            if self.ended && self.reusable && self.upload.is_complete() {
-                worker.pool.put(self.connection);
-            }
+        let is_complete = self.ended && self.upload.is_complete();
+        release(self.connection, is_complete && self.reusable, worker);
+    }
+}
+
+/// Gives back what others can use of a connection, and all of it if its exchange is complete in both directions.
+pub(super) fn release(mut connection: Box<Connection>, is_complete: bool, worker: &Worker) {
+    if connection.input.is_empty() {
+        worker.buffers.give(std::mem::take(&mut connection.input));
+        if is_complete {
+            worker.pool.put(connection);
         }
     }
 }
