@@ -3,12 +3,16 @@
 use std::fmt;
 
 use bytes::BytesMut;
+use http::{HeaderName, HeaderValue};
 
 use crate::codec::{Fields, Kind, write_field};
 use crate::hexadecimal;
 
 /// The name of the field that every request and every response carries.
-pub(crate) const X_REQUEST_ID: &str = "x-request-id";
+const X_REQUEST_ID: &str = "x-request-id";
+
+/// The name, as HTTP/2 has it.
+pub(crate) const NAME: HeaderName = HeaderName::from_static(X_REQUEST_ID);
 
 /// Letters, digits and a few signs: safe to repeat in text, HTML and JSON without escaping.
 #[derive(Clone, Debug)]
@@ -63,6 +67,13 @@ impl RequestId {
             }
             RequestId::Given(id) => write_field(out, X_REQUEST_ID, id.as_bytes()),
         }
+    }
+
+    /// As a field of HTTP/2, whose tables of what is likely to come again it is kept out of.
+    pub(crate) fn value(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_str(self.as_str()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 
     pub(crate) fn as_str(&self) -> &str {

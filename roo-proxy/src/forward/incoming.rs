@@ -74,7 +74,8 @@ pub(crate) fn write_interim(out: &mut BytesMut, response: &Response<'_>, id: Opt
 
 /// The fields for a client of HTTP/2, their names in lower case.
 pub(crate) fn header_map(response: &Response<'_>, framing: Framing) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
+    // With room for what is added, and for no more: a map that is larger than needed costs as much as filling it.
+    let mut headers = HeaderMap::with_capacity(passing(response).count() + 3);
     for field in passing(response) {
         // Both were checked when the head was parsed.
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value)) {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::forward::{Final, Unanswered, header_map, send};
 use crate::grpc;
 use crate::record::Record;
-use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::request_id::{NAME, RequestId};
 use crate::websocket::{KEY, WEBSOCKET};
 
 /// Answers one request. Dropping the future means that the client is gone; the upstream is let go.
@@ -64,8 +64,8 @@ pub(super) async fn handle(
         None => Some(record),
     };
     let mut response = response.map(|body| body.recorded(record));
-    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
-        response.headers_mut().insert(X_REQUEST_ID, id);
+    if let Some(id) = id.value() {
+        response.headers_mut().insert(NAME, id);
     }
     Ok(response)
 }

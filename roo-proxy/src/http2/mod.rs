@@ -103,13 +103,11 @@ struct OnThisThread;
 
 impl<F> Executor<F> for OnThisThread
 where
-    F: Future + 'static,
+    F: Future<Output = ()> + 'static,
 {
     fn execute(&self, future: F) {
         // Its own task: a panic in one stream leaves the others alone.
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        tokio::task::spawn_local(future);
     }
 }
 

@@ -59,7 +59,10 @@ fn fields(head: &Request<'_>, is_websocket: bool) -> Result<HeaderMap, Malformed
             let name = HeaderName::from_bytes(field.name);
             let name = name.map_err(|_| Malformed("a field name is not valid"))?;
             let value = HeaderValue::from_bytes(field.value);
-            fields.append(name, value.map_err(|_| Malformed("a field value is not valid"))?);
+            let mut value = value.map_err(|_| Malformed("a field value is not valid"))?;
+            // What never comes again must not push out of the table what does.
+            value.set_sensitive(matches!(field.kind, Kind::XRequestId | Kind::TraceParent));
+            fields.append(name, value);
         }
     }
     Ok(fields)
