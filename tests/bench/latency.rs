@@ -1,10 +1,15 @@
 //! How long requests take at a load that the peers bear: seven tenths of what nginx can do at most.
+//!
+//! At a given rate h2load looks every ten milliseconds what is due and asks for that one by one; all clients of one
+//! process look at the same moment, and so measure how long the proxy takes for as many requests at once. Hence each
+//! client is a process of its own, which looks when it happens to.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use futures_util::future::try_join_all;
 use tokio::process::Command;
 
 use crate::options::Options;
@@ -20,16 +25,17 @@ const LOAD: f64 = 0.7;
 
 /// Measures proxies of which the second is nginx; gives a part of a section in Markdown.
 pub async fn run(options: &Options, context: &Context, fronts: &[Front; 3]) -> Result<String> {
-    let log = context.path("latencies");
     let mut most = Series::default();
     for _ in 0..3 {
-        most.push(load(&fronts[1], None, options.round(), &log).await?.per_second);
+        let log = context.path("latencies");
+        let times = load(&fronts[1], &[format!("-c{CLIENTS}")], options.round(), &log).await?;
+        most.push(times.len() as f64 / seconds(options.round()) as f64);
     }
     let rate = (most.median() * LOAD / f64::from(CLIENTS)).max(1.0).round();
     let mut all: [[Series; 2]; 3] = Default::default();
     for _ in 0..options.rounds {
         for (front, [half, most]) in fronts.iter().zip(&mut all) {
-            let mut times = load(front, Some(rate), options.round(), &log).await?.times;
+            let mut times = paced(front, rate, options.round(), context).await?;
             times.sort_unstable();
             half.push(percentile(&times, 50));
             most.push(percentile(&times, 99));
@@ -51,30 +57,29 @@ pub async fn run(options: &Options, context: &Context, fronts: &[Front; 3]) -> R
     let mut text = String::new();
     writeln!(
         text,
-        "\nAt {:.0} requests/s, 0.7 of the most that nginx bears, from {CLIENTS} connections of h2load:\n",
+        "\nAt {:.0} requests/s, 0.7 of the most that nginx bears, from {CLIENTS} times h2load with a connection each:\n",
         rate * f64::from(CLIENTS)
     )?;
     write!(text, "{table}")?;
     Ok(text)
 }
 
-/// What one run of h2load has shown.
-struct Seen {
-    per_second: f64,
-    /// Of each request, in microseconds.
-    times: Vec<u64>,
+/// Asks `front` at a `rate` of requests a second from each client; how long each took, in microseconds.
+async fn paced(front: &Front, rate: f64, duration: Duration, context: &Context) -> Result<Vec<u64>> {
+    let arguments = ["-c1".to_owned(), format!("--rps={rate}")];
+    let logs: Vec<_> = (0..CLIENTS).map(|client| context.path(&format!("latencies.{client}"))).collect();
+    let clients = logs.iter().map(|log| load(front, &arguments, duration, log));
+    Ok(try_join_all(clients).await?.concat())
 }
 
-/// Asks `front` as fast as it answers, or at a `rate` of requests a second from each client.
-async fn load(front: &Front, rate: Option<f64>, duration: Duration, log: &Path) -> Result<Seen> {
+/// Asks `front` by one h2load with these arguments; how long each request took, in microseconds.
+async fn load(front: &Front, arguments: &[String], duration: Duration, log: &Path) -> Result<Vec<u64>> {
     if log.exists() {
         std::fs::remove_file(log)?;
     }
-    let seconds = duration.as_secs().max(1);
     let mut command = Command::new(program::path("taskset"));
-    command.arg("-c").arg(LOAD_CORE.to_string()).arg(program::path("h2load")).arg("--h1");
-    command.arg(format!("-c{CLIENTS}")).arg(format!("-D{seconds}")).arg(format!("--log-file={}", log.display()));
-    command.args(rate.map(|rate| format!("--rps={rate}")));
+    command.arg("-c").arg(LOAD_CORE.to_string()).arg(program::path("h2load")).arg("--h1").args(arguments);
+    command.arg(format!("-D{}", seconds(duration))).arg(format!("--log-file={}", log.display()));
     command.arg(format!("--connect-to={}", front.https)).arg(format!("https://{HOST}:{}/", front.https.port()));
     let output = tokio::time::timeout(duration + Duration::from_secs(30), command.kill_on_drop(true).output());
     let output = output.await.context("the load generator does not end")?.context("the load generator")?;
@@ -84,7 +89,11 @@ async fn load(front: &Front, rate: Option<f64>, duration: Duration, log: &Path) 
     // The end cuts what is under way.
     let failed = lines.lines().count() - times.len();
     ensure!(!times.is_empty() && failed <= CLIENTS as usize, "{failed} requests to {} failed", front.name);
-    Ok(Seen { per_second: times.len() as f64 / seconds as f64, times })
+    Ok(times)
+}
+
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs().max(1)
 }
 
 /// How long a request took that succeeded, of a line of h2load's log: when it began, its status, its time.
