@@ -3,7 +3,8 @@
 //!
 //! The proxy part compares CPU time per request with nginx and HAProxy, access-log once more while all of them write
 //! one to a file, instructions counts those of a request, names has many routes and certificates beside HAProxy and
-//! Caddy, certificates asks the resolver itself, the store part writes and reads with etcd; the cluster part tells how long a route and the loss of a leader
+//! Caddy, certificates asks the resolver itself, issuing has names registered at
+//! a CA beside Caddy, the store part writes and reads with etcd; the cluster part tells how long a route and the loss of a leader
 //! take; keys, watchers and learners, together scale, what
 //! many of these cost.
 //! Everything runs on loopback, rounds of the programs alternate, and what is printed is a section for
@@ -18,6 +19,7 @@ mod disk;
 mod etcd;
 mod haproxy;
 mod instructions;
+mod issuing;
 mod keys;
 mod latency;
 mod learners;
@@ -91,6 +93,7 @@ async fn run(options: &Options) -> Result<String> {
             Part::Instructions => instructions::run().await,
             Part::Names => names::run(options).await,
             Part::Certificates => certificates::run(options),
+            Part::Issuing => issuing::run(options).await,
             Part::Store => store::run(options).await,
             Part::Cluster => cluster::run(options).await,
             Part::Keys => keys::run(options).await,

@@ -17,15 +17,17 @@ pub enum Part {
     Learners,
     Names,
     Certificates,
+    Issuing,
 }
 
 impl Part {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Proxy,
         Self::AccessLog,
         Self::Instructions,
         Self::Names,
         Self::Certificates,
+        Self::Issuing,
         Self::Store,
         Self::Cluster,
         Self::Keys,
@@ -47,6 +49,7 @@ impl Part {
             Self::Learners => "learners",
             Self::Names => "names",
             Self::Certificates => "certificates",
+            Self::Issuing => "issuing",
         }
     }
 
@@ -69,7 +72,7 @@ pub struct Options {
 }
 
 const USAGE: &str = "usage: cargo bench -p roo-tests --bench peers -- [PART]... [--rounds N] [--quick]\n\
-                     parts: proxy, access-log, instructions, names, certificates, store, cluster, keys, watchers, \
+                     parts: proxy, access-log, instructions, names, certificates, issuing, store, cluster, keys, watchers, \
                      learners; scale is the last three";
 
 impl Options {
@@ -115,6 +118,9 @@ impl Options {
         }
         if self.wants(Part::Names) {
             programs.extend(["nginx", "haproxy", "caddy", "wrk", "taskset"]);
+        }
+        if self.wants(Part::Issuing) {
+            programs.extend(["caddy", "pebble"]);
         }
         if self.wants(Part::Store) || self.wants(Part::Keys) {
             programs.extend(["etcd", "findmnt"]);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What installs everything a run needs, on Debian.
-const INSTALL: &str = "apt-get install nginx-light haproxy caddy etcd-server wrk nghttp2-client valgrind";
+const INSTALL: &str = "apt-get install nginx-light haproxy caddy pebble etcd-server wrk nghttp2-client valgrind";
 
 /// Checks that the programs are there; the error tells how to get them.
 pub fn check(names: &[&str]) -> Result<(), String> {
