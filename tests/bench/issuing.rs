@@ -164,8 +164,8 @@ async fn with_caddy(names: &[String]) -> Result<Round> {
 async fn handshakes(pebble: &Pebble, address: SocketAddr, names: &[String], began: Instant) -> Result<Vec<f64>> {
     let https = Https::trusting(&pebble.root().await?)?;
     let mut trying = JoinSet::new();
-    for name in names.iter().cloned() {
-        let https = https.clone();
+    for name in names {
+        let (name, https) = (name.clone(), https.clone());
         trying.spawn(async move {
             loop {
                 match https.connect(address, &name, &["http/1.1"]).await {
