@@ -1,5 +1,7 @@
 //! Who signs certificates.
 
+use std::net::IpAddr;
+
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -55,6 +57,11 @@ impl AcmeConfig {
         }
     }
 
+    /// Whether others than this house use it: told by having been given no roots to trust it by.
+    pub(crate) fn is_public(&self) -> bool {
+        self.extra_roots_pem.is_none()
+    }
+
     /// Finds mistakes early: the URL and the extra roots. Does not touch the network.
     pub fn check(&self) -> Result<(), AuthorityError> {
         let invalid = |reason: String| AuthorityError::Directory { url: self.directory.clone(), reason };
@@ -106,6 +113,15 @@ impl Authority {
         }
     }
 
+    /// Who signs for `name`: itself, but for names that mean something here alone Roo's own CA takes the place of a
+    /// public one, which is never told of them.
+    pub(crate) fn for_name(&self, name: &str) -> &Self {
+        match self {
+            Self::Acme(config) if config.is_public() && is_private(name) => &INTERNALLY,
+            authority => authority,
+        }
+    }
+
     /// How far its certificates are trusted, compared with others': 0 internal, 1 rehearsal, 2 anything else.
     pub(crate) fn standing(&self) -> u8 {
         self.id().map_or(0, Self::standing_of)
@@ -152,6 +168,18 @@ pub enum AuthorityError {
         /// What the search met.
         reason: String,
     },
+}
+
+static INTERNALLY: Authority = Authority::Internal;
+
+/// Top-level and other domains that belong to no one (RFC 6761, 6762, 8375; `.internal` is reserved by ICANN).
+const PRIVATE_DOMAINS: [&str; 5] = ["localhost", "test", "local", "internal", "home.arpa"];
+
+/// Whether `name` can't belong to anybody in public: a single label, an address, or under a reserved domain.
+fn is_private(name: &str) -> bool {
+    let name = name.strip_prefix("*.").unwrap_or(name);
+    let under = |domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    !name.contains('.') || name.parse::<IpAddr>().is_ok() || PRIVATE_DOMAINS.iter().any(|domain| under(domain))
 }
 
 /// Marks certificates of the internal CA.
@@ -209,6 +237,34 @@ mod tests {
         for wrong in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             let config = AcmeConfig { extra_roots_pem: Some(wrong.as_bytes().to_vec()), ..AcmeConfig::lets_encrypt() };
             assert!(matches!(config.check(), Err(AuthorityError::Roots { .. })), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn private_names_are_not_told_to_a_public_ca() {
+        let public = Authority::Acme(AcmeConfig::lets_encrypt());
+        let roots = Some(Vec::new());
+        let in_house = Authority::Acme(AcmeConfig { extra_roots_pem: roots, ..AcmeConfig::lets_encrypt() });
+        for (name, private) in [
+            ("shop.example", false),
+            ("*.shop.example", false),
+            ("nolocalhost.example", false),
+            ("mytest", true),
+            ("localhost", true),
+            ("demo.localhost", true),
+            ("*.demo.localhost", true),
+            ("db.internal", true),
+            ("my.home.arpa", true),
+            ("nas.local", true),
+            ("a.test", true),
+            ("192.0.2.7", true),
+            ("2001:db8::1", true),
+            ("internal.example", false),
+            ("notinternal.com", false),
+        ] {
+            assert_eq!(*public.for_name(name) == Authority::Internal, private, "{name}");
+            assert_eq!(in_house.for_name(name), &in_house, "{name}");
+            assert_eq!(Authority::Off.for_name(name), &Authority::Off, "{name}");
         }
     }
 

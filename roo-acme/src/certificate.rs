@@ -43,6 +43,18 @@ pub struct Certificate {
     /// It was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Revoked>,
+    /// Another one for the same names with a key of another kind, for clients that can't use this one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<Pair>,
+}
+
+/// A chain and its key. No `Debug`: it holds the key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// Leaf first, then intermediates, PEM.
+    pub chain_pem: String,
+    /// The private key, PEM. Never to be logged, shown or stored unsealed.
+    pub key_pem: String,
 }
 
 /// Who sees to the end of a certificate.
@@ -107,7 +119,21 @@ impl Certificate {
             key_pem,
             managed: Managed::default(),
             revoked: None,
+            second: None,
         })
+    }
+
+    /// This one with `other` beside it.
+    #[must_use]
+    pub(crate) fn with_second(mut self, other: Self) -> Self {
+        self.second = Some(Pair { chain_pem: other.chain_pem, key_pem: other.key_pem });
+        self
+    }
+
+    /// The one beside it, as a certificate of its own.
+    pub fn beside(&self) -> Option<Self> {
+        let pair = self.second.clone()?;
+        Self::from_pem(pair.chain_pem, pair.key_pem, &self.authority).ok()
     }
 
     /// Parses the chain for what is not kept beside it.
@@ -310,7 +336,7 @@ mod tests {
     #[test]
     fn a_key_of_another_certificate_is_refused() {
         let certificate = fixture();
-        let other = crate::keys::generate().unwrap();
+        let other = crate::keys::generate(crate::keys::KeyKind::P256).unwrap();
         let error = Certificate::from_pem(certificate.chain_pem.clone(), other, "internal").unwrap_err();
         assert!(matches!(error, CertificateError::KeyMismatch));
         let error = Certificate::from_pem(certificate.chain_pem, "nonsense".to_owned(), "internal").unwrap_err();

@@ -13,7 +13,7 @@ use crate::authority::Authority;
 use crate::certificate::{Certificate, Facts};
 use crate::failure::{IssueError, with_sources};
 use crate::internal::InternalCa;
-use crate::record::RecordError;
+use crate::record::{self, RecordError};
 use crate::renewal::{self, Renewal};
 use crate::schedule::{self, Need};
 use crate::settings::Settings;
@@ -151,17 +151,25 @@ impl<V: Vault> Desk<V> {
 
     /// A new certificate in place of `former`, saved.
     async fn issue(&self, name: &str, former: Option<&Certificate>) -> Result<Certificate, IssueError> {
-        match &self.authority {
+        match self.authority.for_name(name) {
             Authority::Acme(config) => self.order(config, name, former).await,
             Authority::Internal => {
                 let now = self.settings.clock.now();
-                let ca = InternalCa::open(self.vault.as_ref(), now).await?;
-                let certificate = ca.issue(name, now)?;
+                let certificate = self.internal_ca(now).await?.issue_with(name, now, self.settings.keys)?;
                 self.save(name, &certificate).await?;
                 Ok(certificate)
             }
             Authority::Off => unreachable!("nothing is due when the authority is off"),
         }
+    }
+
+    /// The internal CA, with an intermediate that outlives what it signs.
+    async fn internal_ca(&self, now: Timestamp) -> Result<InternalCa, IssueError> {
+        let ca = InternalCa::open(self.vault.as_ref(), now).await?;
+        let Some(changed) = ca.with_fresh_intermediate(now)? else { return Ok(ca) };
+        self.vault.save(&Item::InternalCa, record::encode(&changed), &self.claim).await?;
+        tracing::info!("the internal CA has another intermediate");
+        Ok(changed)
     }
 
     pub(crate) async fn save(&self, name: &str, certificate: &Certificate) -> Result<(), VaultError> {

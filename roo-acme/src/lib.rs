@@ -57,13 +57,14 @@ mod unused;
 
 pub use attempts::Attempts;
 pub use authority::{AcmeConfig, Authority, AuthorityError, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
-pub use certificate::{Certificate, CertificateError, Details, Facts, Managed, Revoked};
+pub use certificate::{Certificate, CertificateError, Details, Facts, Managed, Pair, Revoked};
 pub use challenge::{Challenge, Challenges, UnknownChallenge};
 pub use clock::Clock;
 pub use import::{IMPORTED, ImportError};
-pub use internal::{InternalError, internal_root_pem};
+pub use internal::{CaCertificate, CaFacts, InternalError, internal_ca_facts, internal_root_pem};
 pub use inventory::{Inventory, Names};
 pub use issuer::{CLAIM, Issuer};
+pub use keys::{KeyKind, Keys, UnknownKey};
 pub use record::RecordError;
 pub use renewal::{Renewal, Window, renew_at};
 pub use settings::Settings;

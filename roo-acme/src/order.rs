@@ -19,7 +19,7 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::challenge::Challenge;
 use crate::desk::Desk;
 use crate::failure::{IssueError, with_sources};
-use crate::keys;
+use crate::keys::{self, KeyKind};
 use crate::record;
 use crate::timestamp;
 use crate::vault::{Item, Vault, VaultError};
@@ -35,6 +35,9 @@ struct StoredOrder {
     /// How the name is proven; http-01 where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     challenge: Option<Challenge>,
+    /// The certificate beside which this one is ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<Certificate>,
 }
 
 /// An order being worked on.
@@ -74,19 +77,51 @@ impl<V: Vault> Desk<V> {
         former: Option<&Certificate>,
     ) -> Result<Certificate, IssueError> {
         let session = self.session(config).await?;
+        let keys = self.settings.keys;
         let mut work = match self.continued(session, config, name).await? {
             Some(work) => work,
-            None => self.started(session, config, name, former).await?,
+            None => self.started(session, config, name, former, (keys.first, None)).await?,
         };
-        let chain_pem = self.completed(name, &mut work).await?;
-        let certificate = Certificate::from_pem(chain_pem, work.stored.key_pem, &config.directory)?;
-        if !certificate.covers(name) {
-            let (names, wanted) = (certificate.names, name.to_owned());
-            return Err(CertificateError::Names { names, wanted }.into());
-        }
+        // At most two rounds: the second order carries what the first one brought.
+        let certificate = loop {
+            let fetched = self.fetched(config, name, &mut work).await;
+            let (first, error) = match (fetched, work.stored.first.take(), keys.second) {
+                (Ok(second), Some(first), _) => break first.with_second(second),
+                (Ok(only), None, None) => break only,
+                (Ok(first), None, Some(kind)) => {
+                    let former = former.and_then(Certificate::beside);
+                    let beside = (kind, Some(first.clone()));
+                    match self.started(session, config, name, former.as_ref(), beside).await {
+                        Ok(next) => {
+                            work = next;
+                            continue;
+                        }
+                        Err(error) => (first, error),
+                    }
+                }
+                (Err(error), Some(first), _) => (first, error),
+                (Err(error), None, _) => return Err(error),
+            };
+            // One is better than none; what may pass is waited for.
+            if !error.ends_order() {
+                return Err(error);
+            }
+            tracing::warn!(name, %error, "there is no second certificate with another kind of key until the next renewal");
+            break first;
+        };
         self.save(name, &certificate).await?;
         self.discard(order_of(name)).await;
         Ok(certificate)
+    }
+
+    /// The certificate that an order brings.
+    async fn fetched(&self, config: &AcmeConfig, name: &str, work: &mut Work) -> Result<Certificate, IssueError> {
+        let chain_pem = self.completed(name, work).await?;
+        let certificate = Certificate::from_pem(chain_pem, work.stored.key_pem.clone(), &config.directory)?;
+        match certificate.covers(name) {
+            true => Ok(certificate),
+            false => Err(CertificateError::Names { names: certificate.names, wanted: name.to_owned() }.into()),
+        }
     }
 
     /// The cluster's account, opened once under one claim.
@@ -174,17 +209,18 @@ impl<V: Vault> Desk<V> {
         Ok(Some(order))
     }
 
-    /// A new order for `name`, stored.
+    /// A new order for `name` with a key of this kind, stored, and with it the certificate beside which it is ordered.
     async fn started(
         &self,
         session: &Session,
         config: &AcmeConfig,
         name: &str,
         former: Option<&Certificate>,
+        (kind, first): (KeyKind, Option<Certificate>),
     ) -> Result<Work, IssueError> {
         let failed = self.attempts(name).await?.and_then(|attempts| attempts.challenge);
         let kinds = kinds_of(config, name, failed)?;
-        let key_pem = keys::generate()?;
+        let key_pem = keys::generate(kind)?;
         let former = former.filter(|former| former.authority == config.directory);
         let order = session.order(name, config.profile.as_deref(), former).await?;
         let stored = StoredOrder {
@@ -193,6 +229,7 @@ impl<V: Vault> Desk<V> {
             key_pem,
             created_at: self.settings.clock.now(),
             challenge: kinds.first().copied(),
+            first,
         };
         self.vault.save(&order_of(name), record::encode(&stored), &self.claim).await?;
         tracing::debug!(name, order = order.url(), "ordered");

@@ -160,6 +160,7 @@ pub(crate) fn need(
     wish: Option<&Wish>,
     renewal: Option<&Renewal>,
 ) -> Need {
+    let authority = authority.for_name(name);
     match authority {
         Authority::Off => return Need::Nothing,
         // To revoke needs no proof.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::keys::Keys;
 use crate::transport::Transport;
 
 /// Times and bounds of an [`crate::Issuer`]; the defaults suit a cluster on a LAN.
@@ -23,6 +24,8 @@ pub struct Settings {
     pub look_again: Duration,
     /// How long the certificate of a name that is not wanted any more is kept; `None` = for ever. Default 7 days.
     pub retire_after: Option<Duration>,
+    /// Which keys new certificates have. Default P-256.
+    pub keys: Keys,
     /// Where the time comes from. Default: the machine's clock.
     pub clock: Clock,
     /// How requests get to CAs. Default: by HTTPS, with the CA's roots.
@@ -39,6 +42,7 @@ impl Default for Settings {
             concurrent_orders_max: 4,
             look_again: Duration::from_secs(60),
             retire_after: Some(Duration::from_hours(7 * 24)),
+            keys: Keys::default(),
             clock: Clock::default(),
             transport: None,
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::InconsistentKeys;
+use rustls::SignatureScheme;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,7 +23,9 @@ pub struct Certificates {
 /// One certificate with the names that it was installed for.
 pub(crate) struct Served {
     names: Vec<HostPattern>,
-    pub(crate) key: Arc<CertifiedKey>,
+    key: Arc<CertifiedKey>,
+    /// For clients that can't use the first one's kind of key.
+    second: Option<Arc<CertifiedKey>>,
 }
 
 impl Certificates {
@@ -37,7 +40,12 @@ impl Certificates {
 
     /// Has `key` answer for `names`, in the place of what did before.
     pub fn set(&mut self, names: Vec<HostPattern>, key: Arc<CertifiedKey>) {
-        let served = Arc::new(Served { names, key });
+        self.set_both(names, key, None);
+    }
+
+    /// As [`Certificates::set`], with a `second` one for clients whose signature algorithms the first one's key lacks.
+    pub fn set_both(&mut self, names: Vec<HostPattern>, key: Arc<CertifiedKey>, second: Option<Arc<CertifiedKey>>) {
+        let served = Arc::new(Served { names, key, second });
         for name in &served.names {
             let (map, name) = self.map_mut(name);
             map.insert_mut(name.clone(), served.clone());
@@ -86,6 +94,14 @@ impl Certificates {
 }
 
 impl Served {
+    /// The certificate for a client that knows these signature algorithms.
+    pub(crate) fn key_for(&self, schemes: &[SignatureScheme]) -> &Arc<CertifiedKey> {
+        match &self.second {
+            Some(second) if self.key.key.choose_scheme(schemes).is_none() => second,
+            _ => &self.key,
+        }
+    }
+
     /// Whether a client that trusts this certificate for one name may use it for `name` (RFC 9110 §7.4).
     pub(crate) fn covers(&self, name: &HostName) -> bool {
         self.names.iter().any(|pattern| pattern.matches(name))
@@ -198,6 +214,25 @@ mod tests {
         assert!(served.covers(&name("b.example.com")));
         assert!(served.covers(&name("example.org")));
         assert!(!served.covers(&name("example.com")));
+    }
+
+    #[test]
+    fn the_first_of_two_is_shown_unless_the_client_can_not_use_its_key() {
+        let rsa = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let params = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
+        let chain = params.self_signed(&rsa).unwrap().pem();
+        let second = certified_key(&chain, &rsa.serialize_pem()).unwrap();
+        let (names, first) = key(&["a.example"]);
+        let mut set = Certificates::default();
+        set.set_both(names.clone(), first.clone(), Some(second.clone()));
+        let shown = |set: &Certificates, schemes: &[SignatureScheme]| {
+            set.find(&name("a.example")).unwrap().key_for(schemes).clone()
+        };
+        let (ecdsa, pss) = (SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256);
+        assert!(Arc::ptr_eq(&shown(&set, &[pss, ecdsa]), &first));
+        assert!(Arc::ptr_eq(&shown(&set, &[pss]), &second));
+        set.set(names, first.clone());
+        assert!(Arc::ptr_eq(&shown(&set, &[pss]), &first));
     }
 
     #[test]

@@ -111,3 +111,66 @@ async fn what_can_not_be_done_is_said() -> Result<()> {
     })
     .await
 }
+
+/// What OpenSSL says of the signature in a handshake, if it takes signatures of this kind only.
+async fn signature(node: &Node, name: &str, kind: &str) -> Result<String> {
+    let mut command = tokio::process::Command::new("openssl");
+    command.args(["s_client", "-connect", &node.https.to_string(), "-servername", name, "-sigalgs", kind]);
+    let output = command.stdin(std::process::Stdio::null()).output().await.context("openssl is needed")?;
+    let said = text(&output);
+    let line = said.lines().find(|line| line.contains("signature type:"));
+    line.map(str::to_owned).with_context(|| said.clone())
+}
+
+#[tokio::test]
+async fn a_client_is_shown_the_certificate_whose_key_it_can_use() -> Result<()> {
+    let context = Context::new();
+    let start = crate::support::cluster::Start::new(&context, "node").args(["--acme-key", "p256+rsa2048"]);
+    let node = start.spawn().await?;
+    node.ready().await?;
+    node.route("two.example:https", "http://127.0.0.1:9").await?;
+    until("the certificates are here", async || {
+        let shown = shown(&node, "two.example").await?;
+        ensure!(shown["key"] == "P-256" && shown["second"]["key"] == "RSA-2048", "{shown}");
+        Ok(())
+    })
+    .await?;
+    let rsa = signature(&node, "two.example", "rsa_pss_rsae_sha256").await?;
+    ensure!(rsa.to_lowercase().contains("rsa"), "{rsa}");
+    for kind in ["ecdsa_secp256r1_sha256", "ecdsa_secp256r1_sha256:rsa_pss_rsae_sha256"] {
+        let ecdsa = signature(&node, "two.example", kind).await?;
+        ensure!(ecdsa.to_lowercase().contains("ecdsa"), "{kind}: {ecdsa}");
+    }
+    let facts = ok(&node, &["ca"]).await?;
+    ensure!(facts.contains("CN=Roo internal CA") && facts.contains("CN=Roo internal intermediate"), "{facts}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_private_name_gets_a_certificate_of_our_own_beside_a_public_ca() -> Result<()> {
+    let context = Context::new();
+    let port = common_port()?;
+    let pebble = Pebble::start(&context, port, Ipv4Addr::LOCALHOST).await?;
+    // Trusted like a public one: by the system's roots.
+    let directory = pebble.directory();
+    let start = crate::support::cluster::Start::new(&context, "node").without_authority().http(port);
+    let start = start.args(["--acme-directory", &directory, "--acme-challenge", "http-01"]);
+    let node = start.environment("SSL_CERT_FILE", &pebble.ca_file).spawn().await?;
+    node.ready().await?;
+    let upstream = Upstream::saying("hello").await?;
+    for name in ["db.internal", "public.example"] {
+        node.route(&format!("{name}:https"), &upstream.url()).await?;
+        until("the certificate is here", async || {
+            let shown = shown(&node, name).await?;
+            ensure!(shown["state"] == "ready", "{shown}");
+            Ok(())
+        })
+        .await
+        .with_context(|| tail(&pebble.log()))?;
+    }
+    ensure!(shown(&node, "db.internal").await?["source"] == "internal");
+    ensure!(shown(&node, "public.example").await?["source"] == directory.as_str());
+    ensure!(!pebble.log().contains("db.internal"), "{}", tail(&pebble.log()));
+    ensure!(node.https_client().await?.get(node.https, "db.internal", "/").await?.text() == "hello");
+    Ok(())
+}

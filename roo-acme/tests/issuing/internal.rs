@@ -1,9 +1,10 @@
 //! The internal CA as the authority.
 
-use roo_acme::{Authority, Item, internal_root_pem};
+use roo_acme::{AcmeConfig, Authority, Item, internal_ca_facts, internal_root_pem};
 
 use crate::eventually;
 use crate::node::Node;
+use crate::pebble::Site;
 use crate::vault::{Cluster, NodeVault};
 
 #[tokio::test]
@@ -15,9 +16,31 @@ async fn names_and_wildcards_get_certificates_without_a_visit() {
         let certificate = eventually(name, async || cluster.certificate(name)).await;
         assert!(certificate.covers(name));
         assert_eq!(certificate.authority, "internal");
+        assert_eq!(certificate.details().unwrap().chain_len, 2, "leaf and intermediate");
         assert!(!format!("{certificate:?}").contains("PRIVATE KEY"));
     }
     node.stop().await;
+}
+
+#[tokio::test]
+async fn a_public_ca_is_never_told_of_private_names() {
+    let (cluster, site) = (Cluster::new(), Site::new());
+    let pebble = site.start(1, 0).await;
+    let Authority::Acme(config) = site.authority() else { unreachable!() };
+    let public = Authority::Acme(AcmeConfig { extra_roots_pem: None, ..config });
+    let node = Node::start(&cluster, public);
+    let private = ["db.internal", "box", "192.0.2.7", "*.demo.localhost", "nas.home.arpa", "a.test"];
+    cluster.want(&private);
+    for name in private {
+        let certificate = eventually(name, async || cluster.certificate(name)).await;
+        assert_eq!(certificate.authority, "internal");
+    }
+    node.stop().await;
+    assert_eq!(pebble.orders(), 0);
+    assert!(private.iter().all(|name| cluster.attempts(name).is_none()));
+    let vault = NodeVault::new(&cluster);
+    let facts = internal_ca_facts(vault.as_ref()).await.unwrap().unwrap();
+    assert!(facts.intermediate.unwrap().not_after < facts.root.not_after);
 }
 
 #[tokio::test]

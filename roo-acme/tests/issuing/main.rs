@@ -7,6 +7,7 @@
 mod answers;
 mod challenges;
 mod internal;
+mod keys;
 mod limits;
 mod nemesis;
 mod node;

@@ -64,7 +64,7 @@ impl Drop for Node {
 }
 
 /// A short life of the claim, so that a takeover does not take the test's time.
-fn quick() -> Settings {
+pub(crate) fn quick() -> Settings {
     Settings { claim_ttl: Duration::from_millis(1500), claim_retry: Duration::from_millis(100), ..Settings::default() }
 }
 

@@ -99,6 +99,6 @@ struct FromSnapshot(Arc<ArcSwap<Certificates>>);
 impl ResolvesServerCert for FromSnapshot {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = name::normal(hello.server_name()?).ok()?;
-        self.0.load().find_normal(&name).map(|served| served.key.clone())
+        self.0.load().find_normal(&name).map(|served| served.key_for(hello.signature_schemes()).clone())
     }
 }

@@ -120,7 +120,8 @@ pub(super) async fn import(State(api): Shared, body: Bytes) -> Result<Json<Value
 pub(super) async fn export(State(api): Shared, Path(name): Path<String>) -> Result<impl IntoResponse, ApiError> {
     let pattern = pattern(&name)?.to_string();
     let certificate = api.vault.certificate(&pattern).await.ok_or_else(|| unknown(&name))?;
-    let body = json!({ "certificate": certificate.chain_pem, "key": certificate.key_pem });
+    let second = certificate.second.map(|pair| json!({ "certificate": pair.chain_pem, "key": pair.key_pem }));
+    let body = json!({ "certificate": certificate.chain_pem, "key": certificate.key_pem, "second": second });
     Ok(([(CACHE_CONTROL, "no-store")], Json(body)))
 }
 

@@ -114,6 +114,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/roo/v1/certs/{name}", get(certs::show))
         .route("/roo/v1/nodes", get(nodes::list))
         .route("/roo/v1/ca", get(ca::root))
+        .route("/roo/v1/ca/facts", get(ca::facts))
         .route("/roo/v1/kvs", get(kv::scan_all))
         .route("/roo/v1/kvs/", get(kv::scan_all))
         .route("/roo/v1/kvs/{*prefix}", get(kv::scan))

@@ -94,8 +94,18 @@ impl CertificateBook {
         let mut shown = standing.row(name);
         shown["routes"] = json!(routes);
         shown["probe"] = Value::Null;
-        let details = vault.certificate(name).await.and_then(|certificate| certificate.details().ok());
-        if let Some(details) = details {
+        let Some(certificate) = vault.certificate(name).await else { return Some(shown) };
+        if let Some(second) = certificate.beside()
+            && let Ok(details) = second.details()
+        {
+            shown["second"] = json!({
+                "key": details.key,
+                "serial": second.serial,
+                "not_after": second.not_after.to_string(),
+                "fingerprint_sha256": fingerprint(&details.leaf),
+            });
+        }
+        if let Ok(details) = certificate.details() {
             shown["key"] = json!(details.key);
             shown["fingerprint_sha256"] = json!(fingerprint(&details.leaf));
             shown["chain_length"] = json!(details.chain_len);

@@ -54,10 +54,10 @@ impl Known {
         }
         for Change { name, opened } in changes {
             match opened {
-                Some(Ok(Opened { pattern, facts, key })) => {
+                Some(Ok(Opened { pattern, facts, key, second })) => {
                     // One that was revoked is served until another takes its place, if there is to be another.
                     match facts.revoked.is_none_or(|revoked| revoked.renew) {
-                        true => self.served.set(vec![pattern], key),
+                        true => self.served.set_both(vec![pattern], key, second),
                         false => self.served.remove(&pattern),
                     }
                     self.facts.insert_mut(name, facts);
@@ -88,6 +88,7 @@ struct Opened {
     pattern: HostPattern,
     facts: Facts,
     key: Arc<CertifiedKey>,
+    second: Option<Arc<CertifiedKey>>,
 }
 
 /// Opens what a batch brings, on all processors if it is much: to read and check a key takes longer than all the rest.
@@ -126,7 +127,9 @@ fn open_event(vault: &Vault, event: Event) -> Change {
 
 fn open(vault: &Vault, name: &str, record: &[u8]) -> Result<Opened, String> {
     let certificate = vault.open_certificate(name, record)?;
-    let key = roo_proxy::certified_key(&certificate.chain_pem, &certificate.key_pem).map_err(|e| e.to_string())?;
+    let certified = |chain: &str, key: &str| roo_proxy::certified_key(chain, key).map_err(|error| error.to_string());
+    let key = certified(&certificate.chain_pem, &certificate.key_pem)?;
+    let second = certificate.second.as_ref().map(|pair| certified(&pair.chain_pem, &pair.key_pem)).transpose()?;
     let pattern = name.parse::<HostPattern>().map_err(|error| error.to_string())?;
-    Ok(Opened { pattern, facts: certificate.facts(), key })
+    Ok(Opened { pattern, facts: certificate.facts(), key, second })
 }

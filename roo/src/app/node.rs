@@ -167,7 +167,11 @@ impl Node {
         let nudges = nudges(events);
         let (upgrade_sender, upgrades) = upgrade::channel();
         let loading = (routes.clone(), catalog.clone(), certificates.clone());
-        let issuing = roo_acme::Settings { retire_after: config.retire_after, ..roo_acme::Settings::default() };
+        let issuing = roo_acme::Settings {
+            retire_after: config.retire_after,
+            keys: config.keys,
+            ..roo_acme::Settings::default()
+        };
         let issuer = Issuer::new(vault.clone(), config.authority, wanted, certificates.inventory(), nudges)
             .with_wishes(wishes)
             .with_settings(issuing);

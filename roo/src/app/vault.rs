@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use roo_acme::{Answer, Certificate, Claim, Facts, Item, VaultError};
+use roo_acme::{Answer, CaFacts, Certificate, Claim, Facts, Item, VaultError};
 use roo_kv::{
     Compare, Entry, Expect, Key, Keyring, LeaseId, Op, PutOptions, ReadLevel, Revision, Scan, SealError, Sealer, Store,
     Test, Txn,
@@ -61,6 +61,11 @@ impl Vault {
             roo_acme::Vault::load(self, &Item::InternalCa).await.ok()??;
         }
         roo_acme::internal_root_pem(self).await.ok()
+    }
+
+    /// What may be shown of the internal CA, if there is one.
+    pub(crate) async fn internal_facts(&self) -> Option<CaFacts> {
+        roo_acme::internal_ca_facts(self).await.ok()?
     }
 
     /// The node that issues, as far as this node knows.

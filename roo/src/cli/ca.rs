@@ -1,11 +1,13 @@
-//! `roo ca root|api`.
+//! `roo ca`, `roo ca root|api`.
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
 
-use super::Failure;
+use serde_json::Value;
+
 use super::client::ClientArgs;
+use super::{Failure, output};
 use crate::api_ca::ApiCa;
 use crate::config::{Process, present_secret};
 
@@ -14,7 +16,7 @@ pub(super) struct Noun {
     #[command(flatten)]
     client: ClientArgs,
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -27,14 +29,33 @@ enum Verb {
 
 pub(super) async fn run(noun: &Noun) -> Result<(), Failure> {
     match noun.verb {
-        Verb::Root => {
+        None => show(&noun.client).await?,
+        Some(Verb::Root) => {
             let pem = noun.client.send(Method::GET, "/roo/v1/ca", Bytes::new()).await?;
             print!("{}", String::from_utf8_lossy(&pem));
         }
-        Verb::Api => {
+        Some(Verb::Api) => {
             let secret = present_secret(&noun.client.flags(), &Process).map_err(Failure::Usage)?;
             print!("{}", ApiCa::of(&secret).map_err(|error| Failure::Failed(error.to_string()))?.pem());
         }
     }
+    Ok(())
+}
+
+/// Tells about the internal CA.
+async fn show(client: &ClientArgs) -> Result<(), Failure> {
+    let facts: Value = client.json("/roo/v1/ca/facts").await?;
+    if client.json {
+        output::json(&facts);
+        return Ok(());
+    }
+    let row = |part: &str| {
+        let certificate = facts.get(part)?.as_object()?;
+        let fields = ["subject", "not_before", "not_after", "serial"];
+        let cells = fields.iter().map(|field| certificate.get(*field).map(output::cell).unwrap_or_default());
+        Some(std::iter::once(part.to_owned()).chain(cells).collect::<Vec<_>>())
+    };
+    let rows: Vec<Vec<String>> = ["root", "intermediate"].into_iter().filter_map(row).collect();
+    output::table(&["PART", "SUBJECT", "NOT BEFORE", "NOT AFTER", "SERIAL"], &rows);
     Ok(())
 }

@@ -81,7 +81,7 @@ enum Command {
     Backup(backup::Backup),
     /// Put a backup into a cluster that holds nothing yet
     Restore(backup::Restore),
-    /// Print the root of the internal CA, or of the API's
+    /// Tell about the internal CA, or print its root, or that of the API's
     Ca(ca::Noun),
     /// Print the API's token, as derived from the secret or as given
     Token(token::Args),

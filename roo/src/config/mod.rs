@@ -98,6 +98,8 @@ pub(crate) struct Config {
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) trace: TraceContext,
     pub(crate) authority: Authority,
+    /// Which keys new certificates have.
+    pub(crate) keys: roo_acme::Keys,
     /// How long certificates without a route are kept; `None`: for ever.
     pub(crate) retire_after: Option<Duration>,
     /// Where pairs of certificate and key are, besides the orchestrator's secrets.
@@ -184,6 +186,9 @@ impl Config {
             access_log: access_log::read(reader),
             trace: reader.read("trace", access_log::trace).unwrap_or_default(),
             authority: authority(mode, reader, surroundings),
+            keys: reader
+                .read("acme-key", |text| text.parse::<roo_acme::Keys>().map_err(|error| error.to_string()))
+                .unwrap_or_default(),
             retire_after: reader
                 .read("retire-after", duration)
                 .map_or(Some(RETIRE_AFTER), |time| (!time.is_zero()).then_some(time)),

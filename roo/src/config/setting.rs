@@ -101,6 +101,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     setting("acme-profile", "NAME", "Profile to order certificates by, of those that the CA offers [default: the CA's]"),
     setting("retire-after", "TIME", "How long the certificate of a name without a route is kept; 0: for ever [default: 7d]"),
+    setting("acme-key", "KIND", "Keys of new certificates: p256, p384, rsa2048, or two of them as in p256+rsa2048 [default: p256]"),
     setting("certs-dir", "DIRS", "Directories with certificates of your own, NAME.crt beside NAME.key, separated by commas [default: none]"),
     setting("swarm", "BOOL", "Watch Docker Swarm's services for routes").switch().original(&["Swarm"]),
     setting("docker-host", "URL", "The Docker engine [default: unix:///var/run/docker.sock]"),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{ClientArgs, Failure, output, path};
 
 /// What is told, in this order; what is not known has no line.
-const LINES: [(&str, &str); 18] = [
+const LINES: [(&str, &str); 19] = [
     ("name", "name"),
     ("state", "state"),
     ("names", "names"),
@@ -16,6 +16,7 @@ const LINES: [(&str, &str); 18] = [
     ("serial", "serial"),
     ("key", "key"),
     ("SHA-256", "fingerprint_sha256"),
+    ("second", "second"),
     ("not before", "not_before"),
     ("not after", "not_after"),
     ("renewal", "renew_at"),
