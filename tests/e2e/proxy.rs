@@ -244,3 +244,52 @@ async fn requests_go_on_without_a_quorum_and_end_well_at_a_stop() -> Result<()> 
     ensure!(answer.text() == "slow but sure", "{answer:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn bounds_can_be_set() -> Result<()> {
+    let context = Context::new();
+    let upstream = Upstream::saying("here").await?;
+    let start = Start::new(&context, "node").args([
+        "--connections=1",
+        "--header-bytes=1024",
+        "--idle-timeout=1s",
+        "--header-timeout=1s",
+        "--response-timeout=1s",
+    ]);
+    let node = start.spawn().await?;
+    node.ready().await?;
+    node.route("bounded.localhost:http", &upstream.url()).await?;
+    until("the route is here", async || {
+        let answer = send(node.http, request(Method::GET, "bounded.localhost", "/", "")).await?;
+        ensure!(answer.text() == "here", "{answer:?}");
+        Ok(())
+    })
+    .await?;
+    // It says nothing and is closed in time; nobody else gets in until then.
+    let mut silent = tokio::net::TcpStream::connect(node.http).await?;
+    until("the only place is taken", async || {
+        let answer = send(node.http, request(Method::GET, "bounded.localhost", "/", "")).await?;
+        ensure!(answer.status == 503, "{answer:?}");
+        Ok(())
+    })
+    .await?;
+    let mut rest = Vec::new();
+    let closed = tokio::io::AsyncReadExt::read_to_end(&mut silent, &mut rest);
+    tokio::time::timeout(std::time::Duration::from_secs(30), closed).await??;
+    until("there is a place again", async || {
+        let mut asked = request(Method::GET, "bounded.localhost", "/", "");
+        asked.headers_mut().insert("x-long", "x".repeat(1024).parse()?);
+        let answer = send(node.http, asked).await?;
+        ensure!(answer.status == 431, "{answer:?}");
+        Ok(())
+    })
+    .await?;
+    let slow = TcpListener::bind("127.0.0.1:0").await?;
+    node.route("slow.localhost:http", &format!("http://{}", slow.local_addr()?)).await?;
+    until("the response does not begin in time", async || {
+        let answer = send(node.http, request(Method::GET, "slow.localhost", "/", "")).await?;
+        ensure!(answer.status == 504, "{answer:?}");
+        Ok(())
+    })
+    .await
+}

@@ -33,9 +33,7 @@ use crate::config::{Config, Mode};
 use crate::keys;
 use bound::Bound;
 
-/// How long open requests may take to finish once the node is asked to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
-/// How long the API's open requests and the issuer may take after that.
+/// How long the API's open requests and the issuer may take after the drain.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the store may take to hand leadership over and flush. All together stays below the stack file's 35 s.
 const STORE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +59,8 @@ pub(super) enum Next {
 /// A node that serves.
 pub(super) struct Node {
     mode: Mode,
+    /// How long open requests get in the end.
+    drain_timeout: Duration,
     data_dir: PathBuf,
     listeners: Vec<(&'static str, SocketAddr)>,
     store: Store,
@@ -142,6 +142,8 @@ impl Node {
             proxy_protocol_from: config.proxy_protocol_from,
             other_listeners: vec![bound.api_address, bound.raft_address],
             unix_upstreams: config.unix_upstreams,
+            limits: config.limits,
+            timeouts: config.timeouts,
             ..roo_proxy::Config::default()
         };
         let (proxy, events) = Proxy::start(bound.proxy, proxy_config)
@@ -218,6 +220,7 @@ impl Node {
         let data_dir = config.data_dir;
         Ok(Self {
             mode,
+            drain_timeout: config.drain_timeout,
             data_dir,
             listeners,
             store,
@@ -300,7 +303,7 @@ impl Node {
             let _ = asked_by.map(|request| request.send(answer));
             match begun {
                 Ok(giver) => {
-                    let drain = self.drain_timeout();
+                    let drain = self.drain_timeout;
                     return self.hand_over(giver, stop, drain).await;
                 }
                 Err(reason) => tracing::error!(reason, "no upgrade; this process goes on"),
@@ -322,12 +325,8 @@ impl Node {
         }
     }
 
-    fn drain_timeout(&self) -> Duration {
-        if self.mode == Mode::Dev { STOP_TIMEOUT } else { DRAIN_TIMEOUT }
-    }
-
     async fn stop(self) {
-        let drain = self.drain_timeout();
+        let drain = self.drain_timeout;
         drop(self.copies);
         tracing::info!("stopping: open requests get {} s", drain.as_secs());
         self.stopping.cancel();

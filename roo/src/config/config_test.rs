@@ -72,6 +72,11 @@ fn all_mistakes_are_told_at_once_with_their_origin() {
 fn each_wrong_value_is_refused() {
     for (name, value) in [
         ("http", "70000"),
+        ("connections", "0"),
+        ("header-bytes", "100"),
+        ("idle-timeout", "0"),
+        ("tunnel-timeout", "30d"),
+        ("body-timeout", "soon"),
         ("http", "80,[::]"),
         ("route-ports", "some"),
         ("https", "nowhere"),
@@ -207,4 +212,14 @@ fn the_access_log_has_place_form_and_choice() {
         let flags = [("access-log", "/a.log"), ("access-log-format", "clf"), ("access-log-only", text)];
         assert_eq!(read(&flags), log(AccessTo::File("/a.log".into()), AccessFormat::Combined, only));
     }
+}
+
+#[test]
+fn the_originals_bounds_are_understood() {
+    let file = r#"{"MaximumConnections": 150000, "ReadHeaderTimeoutSeconds": 20, "IdleTimeoutSeconds": 30, "MaxHeaderBytes": 1048576}"#;
+    let config = resolve(&[("config", "c.json"), ("idle-timeout", "40")], &[], &[("c.json", file)]).expect("valid");
+    assert_eq!((config.limits.connections, config.limits.header_bytes), (150_000, 1_048_576));
+    let timeouts = &config.timeouts;
+    assert_eq!([timeouts.header, timeouts.idle, timeouts.body], [20, 40, 60].map(Duration::from_secs));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod address;
+mod bounds;
 mod challenge;
 mod file;
 mod known;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use roo_acme::{AcmeConfig, Authority};
 use roo_kv::{Secret, VotersMax};
-use roo_proxy::{AccessLog, IpNet, TraceContext};
+use roo_proxy::{AccessLog, IpNet, Limits, Timeouts, TraceContext};
 
 use file::ConfigFile;
 pub(crate) use known::{api_tls, api_token, data_dir_token, known_secrets, present_secret, secret_path};
@@ -27,6 +28,9 @@ pub(crate) use source::{Process, Surroundings};
 const RAFT_PORT: u16 = 6300;
 /// No list or name has more nodes than that.
 const EXPECT_MAX: usize = 1024;
+/// How long open requests get when the node is stopped, if nothing else is said.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+const DEV_DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long certificates without a route are kept, if nothing else is said.
 const RETIRE_AFTER: Duration = Duration::from_hours(7 * 24);
 /// Names that start with `ROO_` and belong to client verbs or the stack file, not to the daemon.
@@ -80,6 +84,12 @@ pub(crate) struct Config {
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Directories whose sockets routes may lead to.
     pub(crate) unix_upstreams: Vec<PathBuf>,
+    /// What clients may use.
+    pub(crate) limits: Limits,
+    /// How long each step of a request may take.
+    pub(crate) timeouts: Timeouts,
+    /// How long open requests get when the node is stopped.
+    pub(crate) drain_timeout: Duration,
     pub(crate) workers: usize,
     pub(crate) advertise: Option<String>,
     pub(crate) peers: roo_kv::Peers,
@@ -172,6 +182,12 @@ impl Config {
             proxy_protocol_from: reader.read("proxy-protocol-from", networks).unwrap_or_default(),
             trusted_proxies: reader.read("trusted-proxies", networks).unwrap_or_default(),
             unix_upstreams: reader.read("unix-upstreams", directories).unwrap_or_default(),
+            limits: bounds::limits(reader),
+            timeouts: bounds::timeouts(reader),
+            drain_timeout: reader.read("drain-timeout", duration).unwrap_or(match mode {
+                Mode::Run => DRAIN_TIMEOUT,
+                Mode::Dev => DEV_DRAIN_TIMEOUT,
+            }),
             workers: reader.read("workers", workers).unwrap_or_else(cores),
             advertise: reader.read("advertise", |text| address::peer(text, raft.port())),
             peers: peers(reader, raft.port(), resolver),

@@ -58,6 +58,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("proxy-protocol-from", "CIDRS", "Balancers in front that say by the PROXY protocol who the client is, separated by commas [default: none]"),
     setting("trusted-proxies", "CIDRS", "Proxies in front whose forwarding fields are believed, separated by commas [default: none]"),
     setting("unix-upstreams", "DIRS", "Directories whose sockets routes may lead to, separated by commas [default: none]"),
+    setting("connections", "N", "Client connections of this node at a time [default: 20000]").original(&["MaximumConnections"]),
+    setting("header-bytes", "N", "Bytes of all header fields of a request [default: 65536]").original(&["MaxHeaderBytes"]),
+    setting("header-timeout", "TIME", "How long a client may take for the head of a request [default: 10s]")
+        .original(&["ReadHeaderTimeoutSeconds"]),
+    setting("idle-timeout", "TIME", "How long a client connection stays open without a request [default: 60s]")
+        .original(&["IdleTimeoutSeconds"]),
+    setting("body-timeout", "TIME", "How long nothing may move in a body, either way [default: 60s]"),
+    setting("tunnel-timeout", "TIME", "How long nothing may move in a WebSocket [default: 1h]"),
+    setting("connect-timeout", "TIME", "How long connecting to a destination may take, unless its route says otherwise [default: 5s]"),
+    setting("response-timeout", "TIME", "How long a destination may take until its response begins, unless its route says otherwise [default: 60s]"),
+    setting("drain-timeout", "TIME", "How long open requests get when the node is stopped [default: 25s]"),
     setting("workers", "N", "Proxy threads [default: one per core]"),
     setting("advertise", "ADDR", "Raft address the other nodes dial [default: found out]"),
     setting("peers", "ADDRS", "Raft addresses of the nodes, separated by commas")
