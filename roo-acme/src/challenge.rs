@@ -5,8 +5,11 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::dns::DnsConfig;
 
 /// A kind of challenge that we can answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +20,9 @@ pub enum Challenge {
     /// A certificate shown in a handshake at port 443 of the name (RFC 8737).
     #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
+    /// A TXT record at `_acme-challenge.<name>` (RFC 8555 section 8.4).
+    #[serde(rename = "dns-01")]
+    Dns01,
 }
 
 impl Challenge {
@@ -25,10 +31,11 @@ impl Challenge {
         match self {
             Self::Http01 => "http-01",
             Self::TlsAlpn01 => "tls-alpn-01",
+            Self::Dns01 => "dns-01",
         }
     }
 
-    const ALL: [Self; 2] = [Self::Http01, Self::TlsAlpn01];
+    const ALL: [Self; 3] = [Self::Http01, Self::TlsAlpn01, Self::Dns01];
 }
 
 impl fmt::Display for Challenge {
@@ -48,27 +55,24 @@ impl FromStr for Challenge {
 
 /// A text that names no kind of challenge.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no challenge; there are http-01 and tls-alpn-01")]
+#[error("{text:?} is no challenge; there are http-01, tls-alpn-01 and dns-01")]
 pub struct UnknownChallenge {
     text: String,
 }
 
 /// The kinds of challenge in use, the preferred one first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// By default http-01, then tls-alpn-01, then dns-01 if it is set up. Wildcards are always proven by dns-01.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Challenges {
-    /// In order of preference, each once. Never empty.
+    /// In order of preference, each once; empty for the default.
     preference: Vec<Challenge>,
-}
-
-impl Default for Challenges {
-    /// http-01, then tls-alpn-01.
-    fn default() -> Self {
-        Self { preference: vec![Challenge::Http01, Challenge::TlsAlpn01] }
-    }
+    /// How dns-01 is done, if it can be.
+    dns: Option<Arc<DnsConfig>>,
 }
 
 impl Challenges {
-    /// The kinds in this order; the default for none at all.
+    /// The kinds in this order; the default for none at all. dns-01 needs [`Challenges::with_dns`] as well.
     pub fn new(preference: impl IntoIterator<Item = Challenge>) -> Self {
         let mut each_once = Vec::new();
         for challenge in preference {
@@ -76,19 +80,38 @@ impl Challenges {
                 each_once.push(challenge);
             }
         }
-        if each_once.is_empty() { Self::default() } else { Self { preference: each_once } }
+        Self { preference: each_once, dns: None }
+    }
+
+    /// Has dns-01 done as `dns` says.
+    #[must_use]
+    pub fn with_dns(mut self, dns: DnsConfig) -> Self {
+        self.dns = Some(Arc::new(dns));
+        self
+    }
+
+    /// How dns-01 is done.
+    pub(crate) fn dns(&self) -> Option<&DnsConfig> {
+        self.dns.as_deref()
     }
 
     /// The kinds by which `name` can be proven, the one to be tried first at the front: the one after that which
     /// `failed` last.
     pub(crate) fn for_name(&self, name: &str, failed: Option<Challenge>) -> Result<Vec<Challenge>, Unprovable> {
         if name.starts_with("*.") {
-            return Err(Unprovable::Wildcard);
+            return if self.dns.is_some() { Ok(vec![Challenge::Dns01]) } else { Err(Unprovable::Wildcard) };
         }
         if name.parse::<IpAddr>().is_ok() {
             return Err(Unprovable::Address);
         }
         let mut kinds = self.preference.clone();
+        if kinds.is_empty() {
+            kinds = vec![Challenge::Http01, Challenge::TlsAlpn01, Challenge::Dns01];
+        }
+        kinds.retain(|kind| *kind != Challenge::Dns01 || self.dns.is_some());
+        if kinds.is_empty() {
+            return Err(Unprovable::NoDns);
+        }
         if let Some(at) = kinds.iter().position(|kind| Some(*kind) == failed) {
             let count = kinds.len();
             kinds.rotate_left((at + 1) % count);
@@ -101,9 +124,11 @@ impl Challenges {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unprovable {
     #[error(
-        "a wildcard can only be proven by dns-01, which is not available yet: route the names themselves, or use the internal CA"
+        "a wildcard can only be proven by dns-01, which is not set up: set --acme-dns, route the names themselves, or use the internal CA"
     )]
     Wildcard,
+    #[error("--acme-challenge allows dns-01 only, which is not set up: set --acme-dns")]
+    NoDns,
     #[error("an IP address is not ordered from an ACME CA: use a DNS name, or the internal CA")]
     Address,
 }
@@ -112,7 +137,10 @@ pub(crate) enum Unprovable {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::dns::{DnsHook, DnsWriter};
 
     #[test]
     fn wildcards_and_addresses_have_no_challenge() {
@@ -121,6 +149,25 @@ mod tests {
         assert_eq!(of("*.a.example"), Err(Unprovable::Wildcard));
         assert_eq!(of("192.0.2.1"), Err(Unprovable::Address));
         assert_eq!(of("2001:db8::1"), Err(Unprovable::Address));
+        let only_dns = Challenges::new([Challenge::Dns01]);
+        assert_eq!(only_dns.for_name("a.example", None), Err(Unprovable::NoDns));
+    }
+
+    #[test]
+    fn with_dns_wildcards_are_proven_by_it_and_names_as_preferred() {
+        let dns = || DnsConfig {
+            writer: DnsWriter::Hook(DnsHook { program: "/bin/true".into(), timeout: Duration::from_secs(1) }),
+            resolver: None,
+            servers: Vec::new(),
+            wait: Duration::ZERO,
+        };
+        let all = Challenges::default().with_dns(dns());
+        assert_eq!(all.for_name("a.example", None), Ok(Challenge::ALL.to_vec()));
+        assert_eq!(all.for_name("*.a.example", Some(Challenge::Dns01)), Ok(vec![Challenge::Dns01]));
+        assert_eq!(all.for_name("192.0.2.1", None), Err(Unprovable::Address));
+        let not_for_names = Challenges::new([Challenge::TlsAlpn01]).with_dns(dns());
+        assert_eq!(not_for_names.for_name("a.example", None), Ok(vec![Challenge::TlsAlpn01]));
+        assert_eq!(not_for_names.for_name("*.a.example", None), Ok(vec![Challenge::Dns01]));
     }
 
     #[test]

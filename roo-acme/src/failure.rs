@@ -9,6 +9,7 @@ use crate::attempts::{Failure, FailureKind};
 use crate::certificate::CertificateError;
 use crate::challenge::Challenge;
 use crate::desk::ClaimLost;
+use crate::dns::DnsError;
 use crate::internal::InternalError;
 use crate::keys::KeyError;
 use crate::record::RecordError;
@@ -26,6 +27,13 @@ pub(crate) enum IssueError {
         /// Whether the name may be proven in another way.
         another: bool,
         fault: Fault,
+    },
+    /// The DNS did not show the proof; the CA was not asked to look.
+    #[error("dns-01: {fault}")]
+    Dns {
+        /// Whether the name may be proven in another way.
+        another: bool,
+        fault: DnsError,
     },
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -103,11 +111,12 @@ impl IssueError {
     pub(crate) fn failure(&self, now: Timestamp) -> Failure {
         let (kind, retry_at) = match self {
             Self::Acme(fault) | Self::Account(fault) | Self::NotRevoked(fault) => kind_of(fault, now),
-            Self::Vault(_) | Self::TooSlow { .. } => (FailureKind::Unreachable, None),
+            Self::Dns { .. } | Self::Vault(_) | Self::TooSlow { .. } => (FailureKind::Unreachable, None),
             _ => (FailureKind::Refused, None),
         };
         let (challenge, another) = match self {
             Self::Unproven { challenge, another, .. } => (Some(*challenge), *another),
+            Self::Dns { another, .. } => (Some(Challenge::Dns01), *another),
             _ => (None, false),
         };
         Failure { error: with_sources(self), kind, retry_at, challenge, another }

@@ -18,6 +18,7 @@ use crate::authority::AcmeConfig;
 use crate::certificate::{Certificate, CertificateError};
 use crate::challenge::Challenge;
 use crate::desk::Desk;
+use crate::dns::DnsRecord;
 use crate::failure::{IssueError, with_sources};
 use crate::keys::{self, KeyKind};
 use crate::record;
@@ -38,6 +39,9 @@ struct StoredOrder {
     /// The certificate beside which this one is ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first: Option<Certificate>,
+    /// Records that were, or were about to be, written to the DNS for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    records: Vec<DnsRecord>,
 }
 
 /// An order being worked on.
@@ -116,7 +120,7 @@ impl<V: Vault> Desk<V> {
 
     /// The certificate that an order brings.
     async fn fetched(&self, config: &AcmeConfig, name: &str, work: &mut Work) -> Result<Certificate, IssueError> {
-        let chain_pem = self.completed(name, work).await?;
+        let chain_pem = self.completed(config, name, work).await?;
         let certificate = Certificate::from_pem(chain_pem, work.stored.key_pem.clone(), &config.directory)?;
         match certificate.covers(name) {
             true => Ok(certificate),
@@ -165,14 +169,19 @@ impl<V: Vault> Desk<V> {
         if stored.directory == config.directory && age < ORDER_AGE_MAX {
             match self.resumed(session, config, name, &stored).await? {
                 Some(order) => {
-                    let mut kinds = kinds_of(config, name, None)?;
-                    kinds.retain(|kind| *kind != stored.challenge());
-                    kinds.insert(0, stored.challenge());
+                    let failed = self.attempts(name).await?.and_then(|attempts| attempts.challenge);
+                    let mut kinds = kinds_of(config, name, failed)?;
+                    // One that failed before the CA was asked to look leaves the order open to another.
+                    if failed != stored.challenge {
+                        kinds.retain(|kind| *kind != stored.challenge());
+                        kinds.insert(0, stored.challenge());
+                    }
                     return Ok(Some(Work { order, stored, kinds }));
                 }
                 None => tracing::info!(name, "ordering anew"),
             }
         }
+        self.clean_up(config, name, &stored.records).await;
         self.vault.remove(&item, &self.claim).await?;
         Ok(None)
     }
@@ -230,6 +239,7 @@ impl<V: Vault> Desk<V> {
             created_at: self.settings.clock.now(),
             challenge: kinds.first().copied(),
             first,
+            records: Vec::new(),
         };
         self.vault.save(&order_of(name), record::encode(&stored), &self.claim).await?;
         tracing::debug!(name, order = order.url(), "ordered");
@@ -246,13 +256,32 @@ impl<V: Vault> Desk<V> {
     }
 
     /// Takes the order to its end; returns the chain.
-    async fn completed(&self, name: &str, work: &mut Work) -> Result<String, IssueError> {
-        self.prove(name, work).await?;
+    async fn completed(&self, config: &AcmeConfig, name: &str, work: &mut Work) -> Result<String, IssueError> {
+        self.prove(config, name, work).await?;
         if work.order.stage() == Stage::Ready {
             let request = keys::signing_request(name, &work.stored.key_pem)?;
             work.order.finalize(&request).await?;
         }
         Ok(work.order.chain(self.settings.order_timeout).await?)
+    }
+
+    /// Remembers what is about to be written to the DNS, for whoever has to take it back.
+    pub(crate) async fn note_records(
+        &self,
+        name: &str,
+        work: &mut Work,
+        records: &[DnsRecord],
+    ) -> Result<(), IssueError> {
+        let known = work.stored.records.len();
+        for record in records {
+            if !work.stored.records.contains(record) {
+                work.stored.records.push(record.clone());
+            }
+        }
+        if work.stored.records.len() > known {
+            self.vault.save(&order_of(name), record::encode(&work.stored), &self.claim).await?;
+        }
+        Ok(())
     }
 
     /// Best effort: whoever finds the record later sees that it is of no use and removes it.
@@ -261,6 +290,13 @@ impl<V: Vault> Desk<V> {
             let error = with_sources(&error);
             tracing::debug!(%item, error, "a record was left behind");
         }
+    }
+}
+
+impl Work {
+    /// What may be in the DNS for it.
+    pub(crate) fn records(&self) -> &[DnsRecord] {
+        &self.stored.records
     }
 }
 
@@ -301,5 +337,6 @@ mod tests {
         let order: StoredOrder = record::decode(stored).unwrap();
         assert_eq!((order.url.as_str(), order.key_pem.as_str()), ("https://ca.example/order/1", "key"));
         assert_eq!(record::encode(&order), stored);
+        assert_eq!((order.challenge(), order.records), (Challenge::Http01, Vec::new()));
     }
 }

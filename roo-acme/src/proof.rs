@@ -1,6 +1,7 @@
-//! Proving a name: the answer is shown by all nodes before the CA is asked to look, and taken back afterwards.
+//! Proving a name: the answer is shown by all nodes, or by the DNS, before the CA is asked to look, and taken back afterwards.
 
 use crate::acme::{Fault, Proof, Stage};
+use crate::authority::AcmeConfig;
 use crate::challenge::Challenge;
 use crate::desk::Desk;
 use crate::failure::{IssueError, with_sources};
@@ -10,27 +11,32 @@ use crate::vault::{Answer, Vault};
 impl<V: Vault> Desk<V> {
     /// Has the CA find `name` proven, by the first kind of challenge that it offers. Of an order that is past this,
     /// only what was left behind is taken back.
-    pub(crate) async fn prove(&self, name: &str, work: &mut Work) -> Result<(), IssueError> {
+    pub(crate) async fn prove(&self, config: &AcmeConfig, name: &str, work: &mut Work) -> Result<(), IssueError> {
         let (kind, proofs) = work.order.proofs(&work.kinds).await?;
         self.note_challenge(name, work, kind).await?;
-        let answers: Vec<Answer> = proofs.iter().map(|proof| answer(name, kind, proof)).collect();
-        let awaited = proofs.iter().zip(&answers).filter(|(proof, _)| proof.awaited).map(|(_, answer)| answer);
         let result = match work.order.stage() {
-            Stage::Pending => self.shown(kind, awaited, work).await,
+            Stage::Pending => self.shown(config, name, kind, &proofs, work).await,
             _ => Ok(()),
         };
-        self.retract(&answers).await;
+        self.retract(proofs.iter().filter_map(|proof| answer(name, kind, proof))).await;
+        self.clean_up(config, name, work.records()).await;
         result
     }
 
     async fn shown(
         &self,
+        config: &AcmeConfig,
+        name: &str,
         kind: Challenge,
-        awaited: impl Iterator<Item = &Answer>,
+        proofs: &[Proof],
         work: &mut Work,
     ) -> Result<(), IssueError> {
-        for answer in awaited {
-            self.vault.publish_answer(answer, &self.claim).await?;
+        if kind == Challenge::Dns01 {
+            self.write_records(config, name, proofs, work).await?;
+        }
+        let awaited = proofs.iter().filter(|proof| proof.awaited);
+        for answer in awaited.filter_map(|proof| answer(name, kind, proof)) {
+            self.vault.publish_answer(&answer, &self.claim).await?;
         }
         work.order.answers_are_published(kind).await?;
         match work.order.validated(self.settings.order_timeout).await {
@@ -42,9 +48,9 @@ impl<V: Vault> Desk<V> {
     }
 
     /// Best effort: an answer left behind is useless to anybody else and ends by itself.
-    async fn retract(&self, answers: &[Answer]) {
+    async fn retract(&self, answers: impl Iterator<Item = Answer>) {
         for answer in answers {
-            if let Err(error) = self.vault.retract_answer(answer, &self.claim).await {
+            if let Err(error) = self.vault.retract_answer(&answer, &self.claim).await {
                 let error = with_sources(&error);
                 tracing::debug!(error, "an answer was left behind");
             }
@@ -52,11 +58,12 @@ impl<V: Vault> Desk<V> {
     }
 }
 
-/// What is published for `proof`.
-fn answer(name: &str, kind: Challenge, proof: &Proof) -> Answer {
+/// What nodes show for `proof`, if it is theirs to show.
+fn answer(name: &str, kind: Challenge, proof: &Proof) -> Option<Answer> {
     let key_authorization = proof.key_authorization.clone();
     match kind {
-        Challenge::Http01 => Answer::Http { token: proof.token.clone(), key_authorization },
-        Challenge::TlsAlpn01 => Answer::TlsAlpn { name: name.to_owned(), key_authorization },
+        Challenge::Http01 => Some(Answer::Http { token: proof.token.clone(), key_authorization }),
+        Challenge::TlsAlpn01 => Some(Answer::TlsAlpn { name: name.to_owned(), key_authorization }),
+        Challenge::Dns01 => None,
     }
 }

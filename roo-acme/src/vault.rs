@@ -102,6 +102,13 @@ pub enum Item {
         /// The name served before.
         name: String,
     },
+    /// The account for the name at the acme-dns server with this URL.
+    DnsAccount {
+        /// The name to be proven, without `*.`.
+        name: String,
+        /// The server's URL.
+        server: String,
+    },
     /// Root certificate and key of the internal CA.
     InternalCa,
 }
@@ -116,6 +123,7 @@ impl fmt::Display for Item {
             Self::Wish { name } => write!(f, "wish for {name}"),
             Self::Renewal { name } => write!(f, "advice on renewing {name}"),
             Self::Unused { name } => write!(f, "mark of disuse of {name}"),
+            Self::DnsAccount { name, server } => write!(f, "account for {name} at {server}"),
             Self::InternalCa => f.write_str("internal CA"),
         }
     }

@@ -13,6 +13,7 @@
 //! | `com.roo.acme.renewal:<name>` | when the CA would like a renewal, sealed | the issuer |
 //! | `com.roo.acme.unused:<name>` | since when nobody wants the name, sealed | the issuer |
 //! | `com.roo.acme.answer:<token>` | an http-01 key authorization | the issuer |
+//! | `com.roo.acme.dns-account:<name>:<server>` | the name's account at an acme-dns server, sealed | the issuer |
 //! | `com.roo.acme.tls-answer:<name>` | a tls-alpn-01 key authorization | the issuer |
 //! | `com.roo.ca` | the internal certificate authority, sealed | the issuer |
 //! | `com.roo.tickets` | the keys of session tickets, sealed | whichever node finds them due |
@@ -61,6 +62,7 @@ pub(crate) const SEALED_PREFIXES: &[&str] = &[
     "com.roo.acme.account:",
     ORDER_PREFIX,
     ATTEMPTS_PREFIX,
+    "com.roo.acme.dns-account:",
     WISH_PREFIX,
     RENEWAL_PREFIX,
     UNUSED_PREFIX,
@@ -164,6 +166,11 @@ pub(crate) fn answer(token: &str) -> Key {
 /// The key of the answer to the tls-alpn-01 challenge of `name`.
 pub(crate) fn tls_answer(name: &str) -> Key {
     known(format!("{TLS_ANSWER_PREFIX}{name}"))
+}
+
+/// The key of the account for `name` at the acme-dns server with the URL `server`.
+pub(crate) fn dns_account(name: &str, server: &str) -> Key {
+    known(format!("com.roo.acme.dns-account:{name}:{server}"))
 }
 
 /// The key of the internal certificate authority.

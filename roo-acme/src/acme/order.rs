@@ -31,6 +31,8 @@ pub(crate) enum Stage {
 pub(crate) struct Proof {
     pub(crate) token: String,
     pub(crate) key_authorization: String,
+    /// The text of a TXT record (RFC 8555 section 8.4).
+    pub(crate) dns_value: String,
     /// Whether the CA still waits for it.
     pub(crate) awaited: bool,
 }
@@ -67,8 +69,9 @@ impl Order {
             if !is_token(&challenge.token) {
                 return Err(Fault::Refused { reason: "its challenge has a token that is none".to_owned() });
             }
-            let key_authorization = challenge.key_authorization().as_str().to_owned();
-            proofs.push(Proof { token: challenge.token.clone(), key_authorization, awaited });
+            let authorization = challenge.key_authorization();
+            let (key_authorization, dns_value) = (authorization.as_str().to_owned(), authorization.dns_value());
+            proofs.push(Proof { token: challenge.token.clone(), key_authorization, dns_value, awaited });
         }
         Ok((kind, proofs))
     }
@@ -162,6 +165,7 @@ fn type_of(kind: Challenge) -> ChallengeType {
     match kind {
         Challenge::Http01 => ChallengeType::Http01,
         Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
+        Challenge::Dns01 => ChallengeType::Dns01,
     }
 }
 

@@ -6,8 +6,12 @@
 
 mod answers;
 mod challenges;
+mod dns;
 mod internal;
 mod keys;
+#[path = "../../../tests/e2e/support/knot.rs"]
+#[allow(unreachable_pub, reason = "the end to end tests have it as well")]
+mod knot;
 mod limits;
 mod nemesis;
 mod node;

@@ -1,7 +1,7 @@
 //! Pebble, the ACME test server, with a DNS server that sends every name to loopback.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) struct Site {
 pub(crate) struct Pebble {
     management_port: u16,
     root_pem: String,
-    dns: Child,
+    dns: Option<Child>,
     ca: Child,
     log: PathBuf,
 }
@@ -73,7 +73,6 @@ impl Site {
     /// nonces; returns when it answers.
     pub(crate) async fn start(&self, http_port: u16, bad_nonces: u8) -> Pebble {
         let [dns_port, dns_management_port] = free_ports();
-        let path = self.directory.path();
         let dns = Command::new("pebble-challtestsrv")
             .args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""])
             .args(["-http01", "", "-https01", "", "-tlsalpn01", ""])
@@ -83,11 +82,28 @@ impl Site {
             .stderr(Stdio::null())
             .spawn()
             .expect(INSTALL);
+        let mut pebble = self.start_asking(http_port, bad_nonces, &format!("127.0.0.1:{dns_port}"));
+        pebble.dns = Some(dns);
+        for port in [dns_management_port, self.port] {
+            pebble.wait_for(port).await;
+        }
+        pebble
+    }
+
+    /// The same, asking a name server that is there already.
+    pub(crate) async fn start_with_dns(&self, dns: SocketAddr) -> Pebble {
+        let mut pebble = self.start_asking(1, 0, &dns.to_string());
+        pebble.wait_for(self.port).await;
+        pebble
+    }
+
+    fn start_asking(&self, http_port: u16, bad_nonces: u8, dns: &str) -> Pebble {
+        let path = self.directory.path();
         let log = path.join("pebble.log");
         let output = File::create(&log).unwrap();
         std::fs::write(path.join("config.json"), self.config(http_port)).unwrap();
         let ca = Command::new("pebble")
-            .args(["-config", "config.json", "-dnsserver", &format!("127.0.0.1:{dns_port}")])
+            .args(["-config", "config.json", "-dnsserver", dns])
             .current_dir(path)
             .env("PEBBLE_VA_NOSLEEP", "1")
             .env("PEBBLE_WFE_NONCEREJECT", bad_nonces.to_string())
@@ -97,11 +113,7 @@ impl Site {
             .spawn()
             .expect(INSTALL);
         let (management_port, root_pem) = (self.management_port, self.root_pem.clone());
-        let mut pebble = Pebble { management_port, root_pem, dns, ca, log };
-        for port in [dns_management_port, self.port] {
-            pebble.wait_for(port).await;
-        }
-        pebble
+        Pebble { management_port, root_pem, dns: None, ca, log }
     }
 
     fn config(&self, http_port: u16) -> String {
@@ -172,7 +184,7 @@ impl Pebble {
 
 impl Drop for Pebble {
     fn drop(&mut self) {
-        for child in [&mut self.ca, &mut self.dns] {
+        for child in [&mut self.ca].into_iter().chain(self.dns.as_mut()) {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -171,6 +171,7 @@ fn key_of(item: &Item) -> Key {
         Item::Wish { name } => keys::wish(name),
         Item::Renewal { name } => keys::renewal(name),
         Item::Unused { name } => keys::unused(name),
+        Item::DnsAccount { name, server } => keys::dns_account(name, server),
         Item::InternalCa => keys::internal_ca(),
     }
 }

@@ -101,6 +101,16 @@ fn each_wrong_value_is_refused() {
         ("acme-email", "nobody"),
         ("acme-ca-file", "/none"),
         ("acme-challenge", "http-01,http"),
+        ("acme-challenge", "dns-01"),
+        ("acme-dns", "bind"),
+        ("acme-dns", "rfc2136:192.0.2.53"),
+        ("acme-dns", "acme-dns:auth.shop.example"),
+        ("acme-dns", "hook:dns.sh"),
+        ("acme-dns-key", "hmac-md5:roo"),
+        ("acme-dns-accounts", "/none"),
+        ("acme-dns-servers", "ns1.shop.example"),
+        ("acme-dns-wait", "5m"),
+        ("acme-resolver", "dns.example"),
         ("config", "/none"),
     ] {
         let mistakes = resolve(&[(name, value)], &[], &[]).expect_err(name).to_string();
@@ -151,6 +161,43 @@ fn the_directory_follows_mode_and_staging() {
     let dev = Config::resolve(Mode::Dev, &BTreeMap::new(), &Map::default()).expect("valid");
     assert!(matches!(dev.authority, Authority::Internal));
     assert!(dev.http.iter().all(|address| address.ip().is_loopback()));
+}
+
+#[test]
+fn dns_01_is_set_up_in_three_ways() {
+    let challenges =
+        |flags: &[(&str, &str)], env: &[(&str, &str)], files: &[(&str, &str)]| match resolve(flags, env, files)
+            .expect("valid")
+            .authority
+        {
+            Authority::Acme(config) => format!("{:?}", config.challenges),
+            other => panic!("{other:?}"),
+        };
+    let update = challenges(
+        &[
+            ("acme-dns", "rfc2136:ns1.shop.example"),
+            ("acme-dns-key", "hmac-sha512:roo.key"),
+            ("acme-challenge", "dns-01"),
+        ],
+        &[("ROO_ACME_DNS_SECRET_FILE", "/s"), ("ROO_RESOLVER", "192.0.2.1")],
+        &[("/s", "bm90LWEtc2VjcmV0IQ==\n")],
+    );
+    assert!(update.contains("ns1.shop.example:53, HmacSha512 roo.key") && !update.contains("bm90"), "{update}");
+    assert!(update.contains("resolver: Some(192.0.2.1:53)") && update.contains("wait: 60s"), "{update}");
+    let account = r#"{"shop.example":{"username":"u","password":"p","fulldomain":"f.example","subdomain":"f"}}"#;
+    let api = challenges(
+        &[
+            ("acme-dns", "acme-dns:https://auth.example/"),
+            ("acme-dns-accounts", "/a"),
+            ("acme-resolver", "192.0.2.2:54"),
+        ],
+        &[("ROO_RESOLVER", "192.0.2.1")],
+        &[("/a", account)],
+    );
+    assert!(api.contains("\"https://auth.example\"") && api.contains("f.example"), "{api}");
+    assert!(api.contains("resolver: Some(192.0.2.2:54)"), "{api}");
+    let hook = challenges(&[("acme-dns", "hook:/etc/roo/dns"), ("acme-dns-servers", "192.0.2.3,[::1]:54")], &[], &[]);
+    assert!(hook.contains("/etc/roo/dns") && hook.contains("servers: [192.0.2.3:53, [::1]:54]"), "{hook}");
 }
 
 #[test]

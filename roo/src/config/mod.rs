@@ -201,7 +201,7 @@ impl Config {
             audit: reader.read("audit", |text| Ok(audit(text))).unwrap_or(Audit::Log),
             access_log: access_log::read(reader),
             trace: reader.read("trace", access_log::trace).unwrap_or_default(),
-            authority: authority(mode, reader, surroundings),
+            authority: authority(mode, reader, surroundings, resolver),
             keys: reader
                 .read("acme-key", |text| text.parse::<roo_acme::Keys>().map_err(|error| error.to_string()))
                 .unwrap_or_default(),
@@ -404,7 +404,12 @@ fn audit(text: &str) -> Audit {
     }
 }
 
-fn authority(mode: Mode, reader: &mut Reader<'_>, surroundings: &dyn Surroundings) -> Authority {
+fn authority(
+    mode: Mode,
+    reader: &mut Reader<'_>,
+    surroundings: &dyn Surroundings,
+    server: Option<SocketAddr>,
+) -> Authority {
     let staging = reader.read("acme-staging", boolean).unwrap_or(false);
     let email = reader.read("acme-email", email);
     let extra_roots_pem = reader.read("acme-ca-file", |path| match surroundings.read(Path::new(path)) {
@@ -413,7 +418,7 @@ fn authority(mode: Mode, reader: &mut Reader<'_>, surroundings: &dyn Surrounding
         Ok(None) => Err(format!("there is no file {path}")),
         Err(error) => Err(format!("can't read {path}: {error}")),
     });
-    let challenges = challenge::read(reader);
+    let challenges = challenge::read(reader, surroundings, server);
     let default = match (mode, staging) {
         (_, true) => roo_acme::LETS_ENCRYPT_STAGING,
         (Mode::Run, false) => roo_acme::LETS_ENCRYPT_PRODUCTION,
