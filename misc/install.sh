@@ -6,7 +6,7 @@ set -euo pipefail
 # Debian package and a program of it, a pair a line.
 needs() {
   case $1 in
-    test) printf '%s\n' 'curl curl' 'openssl openssl' 'pebble pebble' 'knot knotd' 'knot-dnsutils knsupdate' 'golang-go go' 'binutils objcopy' 'gcc cc' ;;
+    test) printf '%s\n' 'curl curl' 'openssl openssl' 'pebble pebble' 'caddy caddy' 'knot knotd' 'knot-dnsutils knsupdate' 'golang-go go' 'binutils objcopy' 'gcc cc' ;;
     bench) printf '%s\n' 'nginx-light nginx' 'haproxy haproxy' 'caddy caddy' 'etcd-server etcd' 'wrk wrk' 'nghttp2-client h2load' 'valgrind valgrind' ;;
     deny) ;;
     *) echo "usage: misc/install.sh test|bench|deny" >&2; exit 2 ;;

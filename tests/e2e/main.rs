@@ -23,6 +23,7 @@ mod kv;
 mod lease;
 mod live;
 mod membership;
+mod migrates;
 mod pebble;
 mod profile;
 mod proxy;

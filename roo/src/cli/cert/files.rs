@@ -10,19 +10,29 @@ use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::migrate::{self, Tool};
 use super::{ClientArgs, Failure, output, path, read};
 
 #[derive(Debug, Args)]
 pub(super) struct Import {
     /// The certificate and those above it, in PEM and any order
-    #[arg(long, value_name = "FILE")]
-    cert: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "from", conflicts_with = "from")]
+    cert: Option<PathBuf>,
     /// Its private key, in PEM [default: it is in the file of the certificate]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
     key: Option<PathBuf>,
     /// Also if it has ended
-    #[arg(long)]
+    #[arg(long, conflicts_with = "from")]
     force: bool,
+    /// Take over the certificates of this program, to be renewed by Roo from then on
+    #[arg(long, value_name = "PROGRAM", requires = "path")]
+    from: Option<Tool>,
+    /// Where it keeps them: the file acme.json, or a directory
+    #[arg(value_name = "PATH", requires = "from")]
+    path: Option<PathBuf>,
+    /// Only tell what would be taken over
+    #[arg(long, requires = "from")]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -38,7 +48,13 @@ pub(super) struct Export {
 }
 
 pub(super) async fn import(client: &ClientArgs, args: &Import) -> Result<(), Failure> {
-    let certificate = read(&args.cert)?;
+    if let (Some(tool), Some(path)) = (args.from, &args.path) {
+        return migrate::run(client, tool, path, args.dry_run).await;
+    }
+    let Some(cert) = &args.cert else {
+        return Err(Failure::Usage("give --cert FILE, or --from PROGRAM with a path".to_owned()));
+    };
+    let certificate = read(cert)?;
     let key = args.key.as_deref().map_or_else(|| Ok(certificate.clone()), read)?;
     let pair = json!({ "certificate": certificate, "key": key, "force": args.force });
     let taken = put(client, &pair).await?;

@@ -2,6 +2,7 @@
 
 mod client;
 mod files;
+mod migrate;
 mod show;
 mod wish;
 
@@ -35,7 +36,7 @@ enum Verb {
     Renew(wish::Renew),
     /// Have a certificate revoked by the CA that signed it, and order another one
     Revoke(wish::Revoke),
-    /// Bring in a certificate of your own, under all names it is for
+    /// Bring in a certificate of your own, under all names it is for, or take over those of another program
     Import(files::Import),
     /// Write a certificate with its private key to files, or print them; the token must have been made with --export
     Export(files::Export),
