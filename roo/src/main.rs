@@ -9,6 +9,7 @@ mod app;
 mod cli;
 mod config;
 mod keys;
+mod metrics;
 mod profile;
 
 use std::process::ExitCode;

@@ -57,6 +57,7 @@ use crate::app::{
     CatalogBook, CertificateBook, ClientCertificateBook, Registrar, Rotation, RouteBook, SwarmBook, UpgradeRequest,
     Vault,
 };
+use crate::metrics::Metrics;
 
 /// What the handlers work on. Everything in it is cheap to clone or shared.
 pub(crate) struct Api {
@@ -69,7 +70,7 @@ pub(crate) struct Api {
     pub(crate) certificates: CertificateBook,
     pub(crate) client_certificates: ClientCertificateBook,
     pub(crate) swarm: Option<SwarmBook>,
-    pub(crate) metrics: metrics_exporter_prometheus::PrometheusHandle,
+    pub(crate) metrics: Metrics,
     pub(crate) policy: Policy,
     pub(crate) rotation: Rotation,
     pub(crate) audit: AuditLog,

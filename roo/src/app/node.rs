@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use roo_acme::{Authority, Issuer, Names};
 use roo_kv::{Peers, Secret, Store};
 use roo_proxy::{AccessLog, Control, Events, Proxy};
@@ -31,6 +30,7 @@ use crate::api::{self, Api, ApiTls, AuditLog, Policy};
 use crate::cli::Failure;
 use crate::config::{Config, Mode};
 use crate::keys;
+use crate::metrics::Metrics;
 use bound::Bound;
 
 /// How long the API's open requests and the issuer may take after the drain.
@@ -40,10 +40,6 @@ const STORE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a process that takes over may load routes and certificates.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(50);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// Upper bounds of the histograms, in seconds.
-const DURATION_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// How often samples are moved into the buckets; they are kept in memory until then.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Names asked for in handshakes that wait to be passed on to the issuer.
 const NUDGES_MAX: usize = 64;
 
@@ -87,7 +83,7 @@ impl Node {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let metrics = record_metrics()?;
+        let metrics = Metrics::install().map_err(|error| Failure::Failed(format!("can't set up metrics: {error}")))?;
         let reopen = signals::reopen()?;
         if config.debug {
             crate::profile::start_heap().await;
@@ -373,22 +369,6 @@ async fn loaded((routes, catalog, certificates): (RouteBook, CatalogBook, Certif
     };
     let late = |_| Failure::Failed(format!("the store had not told the routes within {} s", LOAD_TIMEOUT.as_secs()));
     tokio::time::timeout(LOAD_TIMEOUT, loading).await.map_err(late)
-}
-
-/// Installs the recorder for the whole process and empties its buffers from time to time.
-fn record_metrics() -> Result<PrometheusHandle, Failure> {
-    let fault = |error| Failure::Failed(format!("can't set up metrics: {error}"));
-    let builder = PrometheusBuilder::new().set_buckets(DURATION_BUCKETS).map_err(fault)?;
-    let handle = builder.install_recorder().map_err(fault)?;
-    let upkeep = handle.clone();
-    tokio::spawn(async move {
-        let mut tick = tokio::time::interval(METRICS_UPKEEP);
-        loop {
-            tick.tick().await;
-            upkeep.run_upkeep();
-        }
-    });
-    Ok(handle)
 }
 
 /// The secret of the cluster: a person's, or one that a node alone made for itself.
