@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::FutureExt;
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::LazyConfigAcceptor;
@@ -48,7 +49,7 @@ pub(crate) struct Accepted {
 /// How it ended otherwise; the client has been told by an alert where it can be.
 pub(crate) async fn accept(worker: &Rc<Worker>, stream: Stream, port: u16) -> Result<Accepted, Handshake> {
     let within = worker.shared.config.timeouts.handshake;
-    let start = tokio::time::timeout(within, LazyConfigAcceptor::new(Acceptor::default(), stream))
+    let mut start = tokio::time::timeout(within, LazyConfigAcceptor::new(Acceptor::default(), stream))
         .await
         .map_err(|_| Handshake::Timeout)?
         .map_err(|_| Handshake::Failed)?;
@@ -68,10 +69,16 @@ pub(crate) async fn accept(worker: &Rc<Worker>, stream: Stream, port: u16) -> Re
         Some(asked) => asked.configs(&worker.shared.tls).ok_or(Handshake::Failed)?,
     };
     let config = configs.of(&start.client_hello());
-    let stream = tokio::time::timeout(within, start.into_stream(config))
-        .await
-        .map_err(|_| Handshake::Timeout)?
-        .map_err(|_| Handshake::Failed)?;
+    start.io.hold();
+    let shaken = tokio::time::timeout(within, start.into_stream(config).into_fallible()).await;
+    let mut stream = match shaken.map_err(|_| Handshake::Timeout)? {
+        Ok(stream) => stream,
+        Err((_, io)) => {
+            apart(|| say_last(io)).await;
+            return Err(Handshake::Failed);
+        }
+    };
+    stream.get_mut().0.release();
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok(Accepted { stream: Box::new(stream), name, served, is_http2, asked: entry.asked.clone() })
 }
@@ -84,6 +91,13 @@ fn routed_name(worker: &Worker, start: &StartHandshake<Stream>, port: u16) -> Op
     let of_port = routes.find(&name, Some(port), Scheme::Https);
     let entry = of_port.or_else(|| routes.entry_of(&name, Scheme::Https))?.clone();
     Some((name, entry))
+}
+
+/// Sends the alert that tells the client what is wrong, if that can be at once.
+async fn say_last(mut stream: Stream) {
+    stream.release();
+    // The client may be gone already, which is just as well.
+    let _ = stream.flush().now_or_never();
 }
 
 /// Ends a handshake with the alert `unrecognized_name` (RFC 6066 §3). It goes out in the clear, before
