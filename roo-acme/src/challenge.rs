@@ -69,6 +69,8 @@ pub struct Challenges {
     preference: Vec<Challenge>,
     /// How dns-01 is done, if it can be.
     dns: Option<Arc<DnsConfig>>,
+    /// Whether each name is proven, though a wildcard's certificate would do for it.
+    each_name: bool,
 }
 
 impl Challenges {
@@ -80,7 +82,7 @@ impl Challenges {
                 each_once.push(challenge);
             }
         }
-        Self { preference: each_once, dns: None }
+        Self { preference: each_once, ..Self::default() }
     }
 
     /// Has dns-01 done as `dns` says.
@@ -88,6 +90,18 @@ impl Challenges {
     pub fn with_dns(mut self, dns: DnsConfig) -> Self {
         self.dns = Some(Arc::new(dns));
         self
+    }
+
+    /// Has each name proven and given a certificate of its own, though a wildcard's would do for it.
+    #[must_use]
+    pub fn for_each_name(mut self) -> Self {
+        self.each_name = true;
+        self
+    }
+
+    /// Whether the certificate of a wildcard is used for names below it.
+    pub(crate) fn uses_wildcards(&self) -> bool {
+        !self.each_name
     }
 
     /// How dns-01 is done.

@@ -57,6 +57,7 @@ mod schedule;
 mod timestamp;
 mod unused;
 mod web;
+mod wildcard;
 
 pub use attempts::Attempts;
 pub use authority::{AcmeConfig, Authority, AuthorityError, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
@@ -75,4 +76,5 @@ pub use settings::Settings;
 pub use tls_alpn::{TlsAlpnError, tls_alpn_certificate};
 pub use transport::{Exchange, Transport};
 pub use vault::{Answer, Claim, Item, Vault, VaultError};
+pub use wildcard::wildcard_above;
 pub use wish::{Reason, Revocation, Wish, Wishes};

@@ -10,6 +10,7 @@ use crate::certificate::{Facts, Managed};
 use crate::challenge::Unprovable;
 use crate::inventory::{Inventory, Names};
 use crate::renewal::{self, Renewal};
+use crate::wildcard::{self, Cover};
 use crate::wish::{Wish, Wishes};
 
 /// Everything the schedule looks at.
@@ -100,6 +101,17 @@ pub(crate) fn schedule(view: &View<'_>) -> Plan {
     for name in names.filter(|name| !view.busy.contains(*name)) {
         let facts = newest(view.have.get(name), view.fresh.get(name));
         let (renewal, wish) = (view.renewals.get(name), view.wishes.get(name));
+        // One that is there is renewed: it is what is served.
+        if facts.is_none() && wish.is_none() {
+            match wildcard::cover(view, name) {
+                Some(Cover::Until(end)) => {
+                    plan.wake(end);
+                    continue;
+                }
+                Some(Cover::Coming) => continue,
+                None => {}
+            }
+        }
         match need(view.now, view.authority, name, facts, view.attempts.get(name), wish, renewal) {
             Need::Now(Urgency::Missing) if view.asked.contains(name) => {
                 due.push((Urgency::Asked, name));

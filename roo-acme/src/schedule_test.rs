@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::authority::{AcmeConfig, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
 use crate::certificate::Revoked;
+use crate::challenge::Challenges;
+use crate::dns::{DnsConfig, DnsHook, DnsWriter};
 use crate::wish::{Reason, Revocation};
 
 const DAY: i64 = 86_400;
@@ -302,4 +304,70 @@ proptest! {
         }
         prop_assert!(plan.next.is_none_or(|next| next > at(NOW)));
     }
+}
+
+/// dns-01 by a program that is never run here.
+fn with_dns() -> Authority {
+    let writer = DnsWriter::Hook(DnsHook { program: "/bin/true".into(), timeout: std::time::Duration::ZERO });
+    let dns = DnsConfig { writer, resolver: None, servers: Vec::new(), wait: std::time::Duration::ZERO };
+    Authority::Acme(AcmeConfig { challenges: Challenges::default().with_dns(dns), ..AcmeConfig::lets_encrypt() })
+}
+
+#[test]
+fn a_name_under_a_wildcard_needs_no_certificate_of_its_own() {
+    let mut world = World::wanting(&["*.shop.example", "a.shop.example", "a.b.shop.example", "shop.example"]);
+    world.renewals.insert("*.shop.example".to_owned(), quiet());
+    world.have.insert_mut("*.shop.example".to_owned(), facts(LETS_ENCRYPT_PRODUCTION, NOW - 8 * DAY, NOW + 72 * DAY));
+    let plan = world.plan(&with_dns(), 8);
+    assert_eq!(plan.due, ["a.b.shop.example", "shop.example"], "one label deep");
+    let orders_own = |world: &World| world.plan(&with_dns(), 8).due.contains(&"a.shop.example".to_owned());
+    // Shortly before its end, and for what is less trusted, the name is ordered.
+    for (useless, is_useless) in [
+        (facts(LETS_ENCRYPT_PRODUCTION, NOW - 69 * DAY, NOW + 11 * DAY), false),
+        (facts(LETS_ENCRYPT_PRODUCTION, NOW - 71 * DAY, NOW + 9 * DAY), true),
+        (facts(LETS_ENCRYPT_STAGING, NOW - DAY, NOW + 80 * DAY), true),
+    ] {
+        world.have.insert_mut("*.shop.example".to_owned(), useless);
+        world.attempts.insert("*.shop.example".to_owned(), attempts(NOW + 60));
+        assert_eq!(orders_own(&world), is_useless);
+    }
+    // One that is about to be retired does for nobody, one that was brought in does.
+    let mut world = World::wanting(&["a.shop.example"]);
+    let mut unwanted = facts(LETS_ENCRYPT_PRODUCTION, NOW - DAY, NOW + 80 * DAY);
+    world.have.insert_mut("*.shop.example".to_owned(), unwanted.clone());
+    assert!(orders_own(&world));
+    unwanted.managed = Managed::Import;
+    world.have.insert_mut("*.shop.example".to_owned(), unwanted);
+    assert!(!orders_own(&world));
+}
+
+#[test]
+fn a_wildcard_that_is_about_to_be_ordered_is_waited_for_until_it_fails() {
+    let mut world = World::wanting(&["*.shop.example", "a.shop.example", "b.shop.example"]);
+    assert_eq!(world.plan(&with_dns(), 8).due, ["*.shop.example"]);
+    // Nobody can order it.
+    assert_eq!(world.plan(&production(), 8).due, ["a.shop.example", "b.shop.example"]);
+    world.attempts.insert("*.shop.example".to_owned(), attempts(NOW + 60));
+    assert_eq!(world.plan(&with_dns(), 8).due, ["a.shop.example", "b.shop.example"]);
+}
+
+#[test]
+fn a_certificate_that_a_name_has_is_renewed_although_a_wildcard_would_do() {
+    let mut world = World::wanting(&["*.shop.example", "a.shop.example"]);
+    world.have.insert_mut("*.shop.example".to_owned(), facts(LETS_ENCRYPT_PRODUCTION, NOW - DAY, NOW + 80 * DAY));
+    world.have.insert_mut("a.shop.example".to_owned(), facts(LETS_ENCRYPT_PRODUCTION, NOW - 89 * DAY, NOW + DAY));
+    world.renewals.insert("*.shop.example".to_owned(), quiet());
+    assert_eq!(world.plan(&with_dns(), 8).due, ["a.shop.example"]);
+}
+
+#[test]
+fn each_name_has_its_own_if_asked_for_or_free() {
+    let mut world = World::wanting(&["a.shop.example"]);
+    world.have.insert_mut("*.shop.example".to_owned(), facts("internal", NOW - DAY, NOW + 80 * DAY));
+    world.renewals.insert("*.shop.example".to_owned(), quiet());
+    assert!(world.plan(&Authority::Internal, 8).due.contains(&"a.shop.example".to_owned()));
+    world.have.insert_mut("*.shop.example".to_owned(), facts(LETS_ENCRYPT_PRODUCTION, NOW - DAY, NOW + 80 * DAY));
+    let challenges = Challenges::default().for_each_name();
+    let each = Authority::Acme(AcmeConfig { challenges, ..AcmeConfig::lets_encrypt() });
+    assert!(world.plan(&each, 8).due.contains(&"a.shop.example".to_owned()));
 }

@@ -6,8 +6,11 @@ use rustls_pki_types::CertificateDer;
 
 use crate::support::cluster::{Cluster, Node, Start, tail};
 use crate::support::context::Context;
+use crate::support::dns::Dns;
 use crate::support::https::Https;
+use crate::support::knot::{self, Knot};
 use crate::support::pebble::Pebble;
+use crate::support::ports::free_address;
 use crate::support::upstream::Upstream;
 use crate::support::wait::until;
 use crate::support::{Result, ensure};
@@ -135,6 +138,48 @@ async fn any_node_shows_the_answer_in_a_handshake() -> Result<()> {
     }
     ensure!(pebble.issued() == 3 && pebble.orders() == 3, "{}", tail(&pebble.log()));
     nowhere_a_plain_key(&context)
+}
+
+#[tokio::test]
+async fn a_wildcard_is_proven_by_dns_and_serves_names_under_it() -> Result<()> {
+    let context = Context::new();
+    let knot = Knot::start(&context.path("knot"), free_address()?.port(), &[("wild.example", "")])?;
+    let server = knot.address.to_string();
+    let dns = Dns::start(Vec::new()).await?;
+    // Nobody listens where Pebble would look for anything but records.
+    let pebble = Pebble::start_asking(&context, 1, dns, knot.address).await?;
+    std::fs::write(context.path("tsig"), knot::SECRET)?;
+    let (file, directory) = (pebble.ca_file.display().to_string(), pebble.directory());
+    let (writer, key) = (format!("rfc2136:{server}"), format!("{}:{}", knot::ALGORITHM, knot::KEY));
+    let start = Start::new(&context, "node").without_authority();
+    let start = start.args(["--acme-directory", &directory, "--acme-ca-file", &file, "--acme-resolver", &server]);
+    let start = start.args(["--acme-dns", &writer, "--acme-dns-key", &key, "--acme-dns-servers", &server]);
+    let node = start.environment("ROO_ACME_DNS_SECRET_FILE", context.path("tsig")).spawn().await?;
+    node.ready().await?;
+    let upstream = Upstream::saying("under a wildcard").await?;
+    node.route("*.wild.example:https", &upstream.url()).await?;
+    node.route("a.wild.example:https", &upstream.url()).await?;
+    until("the wildcard serves both", async || {
+        let certs = node.api.get("/roo/v1/certs").await?.json()?;
+        let has = |name: &str, field: &str, value: &str| {
+            let rows = certs.as_array().into_iter().flatten();
+            rows.filter(|row| row["name"] == name).any(|row| row[field] == value)
+        };
+        ensure!(has("*.wild.example", "state", "ready") && has("a.wild.example", "state", "ready"), "{certs}");
+        ensure!(has("a.wild.example", "served_by", "*.wild.example"), "{certs}");
+        Ok(())
+    })
+    .await
+    .with_context(|| tail(&pebble.log()))?;
+    let https = Https::trusting(&pebble.root().await?)?;
+    for name in ["a.wild.example", "b.wild.example"] {
+        ensure!(https.get(node.https, name, "/").await?.text() == "under a wildcard", "{name}");
+    }
+    let explained = node.api.get("/roo/v1/explain?url=https%3A%2F%2Fa.wild.example%2F").await?.json()?;
+    ensure!(explained["certificate"]["name"] == "*.wild.example", "{explained}");
+    ensure!(pebble.issued() == 1 && pebble.orders() == 1, "{}", tail(&pebble.log()));
+    ensure!(knot.texts("_acme-challenge.wild.example")?.is_empty(), "the record is left behind");
+    Ok(())
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
-use roo_acme::{Attempts, Facts, Inventory, Managed, Names, Wish, Wishes};
+use roo_acme::{Attempts, Facts, Inventory, Managed, Names, Wish, Wishes, wildcard_above};
 use roo_proxy::HostName;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -116,8 +116,7 @@ impl CertificateBook {
     /// Which certificate answers for a host, or why there is none.
     pub(crate) async fn explain(&self, host: &HostName, vault: &Vault) -> Value {
         let have = self.have.borrow().clone();
-        let wildcard = host.as_str().split_once('.').map(|(_, parent)| format!("*.{parent}"));
-        let names = [Some(host.to_string()), wildcard];
+        let names = [Some(host.to_string()), wildcard_above(host.as_str())];
         let found = names.iter().flatten().find_map(|name| Some((name, have.get(name)?)));
         if let Some((name, facts)) = found {
             return json!({
@@ -182,7 +181,18 @@ impl CertificateBook {
             wanted: self.is_wanted(name),
             attempts: vault.attempts(name).await.filter(|attempts| attempts.failures > 0),
             wish: self.wishes.borrow().get(name).cloned(),
+            served_by: self.served_by(name),
         }
+    }
+
+    /// The wildcard whose certificate is served for `name`, for want of one of its own.
+    fn served_by(&self, name: &str) -> Option<String> {
+        let have = self.have.borrow().clone();
+        if have.contains_key(name) {
+            return None;
+        }
+        let good = |facts: &Facts| facts.revoked.is_none() && facts.not_after > Timestamp::now();
+        wildcard_above(name).filter(|wildcard| have.get(wildcard).is_some_and(good))
     }
 }
 
@@ -193,12 +203,14 @@ struct Standing {
     /// Failures since the last success.
     attempts: Option<Attempts>,
     wish: Option<Wish>,
+    served_by: Option<String>,
 }
 
 impl Standing {
     /// One of [`STATES`].
     fn state(&self) -> &'static str {
         match &self.facts {
+            None if self.served_by.is_some() => "ready",
             None if self.attempts.is_some() => "failed",
             None => "waiting",
             Some(facts) if facts.revoked.is_some() => "revoked",
@@ -218,7 +230,7 @@ impl Standing {
             Some(Wish { revoke: Some(_), .. }) => "to be revoked".to_owned(),
             Some(_) => "to be renewed".to_owned(),
             None if self.facts.as_ref().is_some_and(is_ending) => "ends soon: bring in another".to_owned(),
-            None => String::new(),
+            None => self.served_by.as_ref().map(|name| format!("served by {name}")).unwrap_or_default(),
         }
     }
 
@@ -240,6 +252,7 @@ impl Standing {
         row["last_error"] = json!(self.attempts.as_ref().map(|attempts| &attempts.last_error));
         row["last_error_at"] = json!(self.attempts.as_ref().map(|attempts| attempts.last_at.to_string()));
         row["asked"] = json!(self.wish);
+        row["served_by"] = json!(self.served_by);
         row
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use roo_acme::{AcmeDns, Challenge, Challenges, DnsConfig, DnsHook, DnsUpdate, DnsWriter, TsigAlgorithm};
 
 use super::source::Surroundings;
-use super::{Reader, dns_name, duration, items, resolver};
+use super::{Reader, boolean, dns_name, duration, items, resolver};
 
 /// Reads `--acme-challenge` and all that begins with `--acme-dns`; `server` answers questions unless another is given.
 pub(super) fn read(reader: &mut Reader<'_>, surroundings: &dyn Surroundings, server: Option<SocketAddr>) -> Challenges {
@@ -17,7 +17,9 @@ pub(super) fn read(reader: &mut Reader<'_>, surroundings: &dyn Surroundings, ser
     };
     let preference = reader.read("acme-challenge", preference).unwrap_or_default();
     let needs_dns = preference.contains(&Challenge::Dns01);
+    let uses_wildcards = reader.read("acme-wildcards", boolean).unwrap_or(true);
     let challenges = Challenges::new(preference);
+    let challenges = if uses_wildcards { challenges } else { challenges.for_each_name() };
     match dns(reader, surroundings, server) {
         Some(dns) => challenges.with_dns(dns),
         None => {

@@ -114,6 +114,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("retire-after", "TIME", "How long the certificate of a name without a route is kept; 0: for ever [default: 7d]"),
     setting("acme-key", "KIND", "Keys of new certificates: p256, p384, rsa2048, or two of them as in p256+rsa2048 [default: p256]"),
     setting("certs-dir", "DIRS", "Directories with certificates of your own, NAME.crt beside NAME.key, separated by commas [default: none]"),
+    setting("acme-wildcards", "BOOL", "Use the certificate of a wildcard for the names under it [default: true]").switch(),
     setting("acme-dns", "HOW", "How records for dns-01 are written: rfc2136:SERVER, acme-dns:URL or hook:PROGRAM [default: none]"),
     setting("acme-dns-key", "NAME", "The TSIG key for rfc2136: its name, or hmac-sha512:NAME [default algorithm: hmac-sha256]"),
     setting("acme-dns-secret", "BASE64", "The secret of that key").secret(),

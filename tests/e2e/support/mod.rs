@@ -8,6 +8,7 @@ pub mod dns;
 pub mod events;
 pub mod files;
 pub mod https;
+pub mod knot;
 pub mod pebble;
 pub mod pki;
 pub mod ports;

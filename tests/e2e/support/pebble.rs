@@ -31,6 +31,12 @@ impl Pebble {
     /// Starts it; challenges are asked for at `http_port` of the address that `dns` gives.
     pub async fn start(context: &Context, http_port: u16, asked: Ipv4Addr) -> Result<Self> {
         let dns = Dns::start(vec![asked]).await?;
+        let server = dns.address;
+        Self::start_asking(context, http_port, dns, server).await
+    }
+
+    /// The same, asking another name server.
+    pub async fn start_asking(context: &Context, http_port: u16, dns: Dns, server: SocketAddr) -> Result<Self> {
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
         let (ca_file, key_file) = (context.path("pebble-ca.pem"), context.path("pebble-key.pem"));
         std::fs::write(&ca_file, made.cert.pem())?;
@@ -49,7 +55,7 @@ impl Pebble {
         let file = context.path("pebble.json");
         std::fs::write(&file, config.to_string())?;
         let mut command = Command::new("pebble");
-        command.arg("-config").arg(&file).arg("-dnsserver").arg(dns.address.to_string());
+        command.arg("-config").arg(&file).arg("-dnsserver").arg(server.to_string());
         // Bad nonces now and then, as in real life; no artificial waiting.
         command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "10");
         let process =
