@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::dns::DnsConfig;
+use crate::probe::ProbeConfig;
 
 /// A kind of challenge that we can answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +72,8 @@ pub struct Challenges {
     dns: Option<Arc<DnsConfig>>,
     /// Whether each name is proven, though a wildcard's certificate would do for it.
     each_name: bool,
+    /// How names are looked at, if they are.
+    probe: Option<Arc<ProbeConfig>>,
 }
 
 impl Challenges {
@@ -97,6 +100,18 @@ impl Challenges {
     pub fn for_each_name(mut self) -> Self {
         self.each_name = true;
         self
+    }
+
+    /// Has names looked at before their first order and after failures.
+    #[must_use]
+    pub fn with_probe(mut self, probe: ProbeConfig) -> Self {
+        self.probe = Some(Arc::new(probe));
+        self
+    }
+
+    /// How names are looked at.
+    pub(crate) fn probe(&self) -> Option<&Arc<ProbeConfig>> {
+        self.probe.as_ref()
     }
 
     /// Whether the certificate of a wildcard is used for names below it.

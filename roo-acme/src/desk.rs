@@ -13,6 +13,7 @@ use crate::authority::Authority;
 use crate::certificate::{Certificate, Facts};
 use crate::failure::{IssueError, with_sources};
 use crate::internal::InternalCa;
+use crate::prober::Prober;
 use crate::record::{self, RecordError};
 use crate::renewal::{self, Renewal};
 use crate::schedule::{self, Need};
@@ -28,6 +29,7 @@ pub(crate) struct Desk<V> {
     pub(crate) claim: Claim,
     /// The ACME account in use, opened by the first job that needs it.
     pub(crate) session: OnceCell<Session>,
+    pub(crate) prober: Prober,
 }
 
 /// What became of a job for one name.
@@ -83,6 +85,9 @@ impl<V: Vault> Desk<V> {
             return Ok(Outcome::Current { facts, attempts, renewal });
         }
         tracing::info!(name, ?urgency, "getting a certificate");
+        if facts.is_none() && attempts.is_none() {
+            self.look_at(name);
+        }
         let timeout = self.settings.order_timeout;
         let issued = tokio::time::timeout(timeout, self.issue(name, certificate.as_ref())).await;
         let facts = issued.unwrap_or(Err(IssueError::TooSlow { timeout }))?.facts();
@@ -183,6 +188,7 @@ impl<V: Vault> Desk<V> {
             return Err(ClaimLost);
         }
         let attempts = self.remember(name, error).await?;
+        self.look_at(name);
         let (failures, next_at) = (attempts.failures, attempts.next_at);
         tracing::warn!(name, error = attempts.last_error, failures, %next_at, "no certificate yet");
         let pause = error.concerns_all_names();

@@ -22,6 +22,7 @@ use crate::desk::{ClaimLost, Desk, Outcome};
 use crate::failure::{IssueError, with_sources};
 use crate::inventory::{Inventory, Names};
 use crate::memory::Memory;
+use crate::prober::Prober;
 use crate::settings::Settings;
 use crate::vault::{Claim, Vault, VaultError};
 use crate::wish::Wishes;
@@ -149,6 +150,7 @@ impl<V: Vault> Issuer<V> {
             settings: self.settings.clone(),
             claim,
             session: OnceCell::new(),
+            prober: Prober::default(),
         }
     }
 

@@ -102,6 +102,11 @@ pub enum Item {
         /// The name served before.
         name: String,
     },
+    /// What was found when the name was looked at: [`crate::Probe::encode`].
+    Probe {
+        /// The name looked at.
+        name: String,
+    },
     /// The account for the name at the acme-dns server with this URL.
     DnsAccount {
         /// The name to be proven, without `*.`.
@@ -123,6 +128,7 @@ impl fmt::Display for Item {
             Self::Wish { name } => write!(f, "wish for {name}"),
             Self::Renewal { name } => write!(f, "advice on renewing {name}"),
             Self::Unused { name } => write!(f, "mark of disuse of {name}"),
+            Self::Probe { name } => write!(f, "findings about {name}"),
             Self::DnsAccount { name, server } => write!(f, "account for {name} at {server}"),
             Self::InternalCa => f.write_str("internal CA"),
         }

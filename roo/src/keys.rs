@@ -13,6 +13,7 @@
 //! | `com.roo.acme.renewal:<name>` | when the CA would like a renewal, sealed | the issuer |
 //! | `com.roo.acme.unused:<name>` | since when nobody wants the name, sealed | the issuer |
 //! | `com.roo.acme.answer:<token>` | an http-01 key authorization | the issuer |
+//! | `com.roo.acme.probe:<name>` | what seemed wrong with the name, sealed | the issuer |
 //! | `com.roo.acme.dns-account:<name>:<server>` | the name's account at an acme-dns server, sealed | the issuer |
 //! | `com.roo.acme.tls-answer:<name>` | a tls-alpn-01 key authorization | the issuer |
 //! | `com.roo.ca` | the internal certificate authority, sealed | the issuer |
@@ -44,6 +45,7 @@ const ORDER_PREFIX: &str = "com.roo.acme.order:";
 const ATTEMPTS_PREFIX: &str = "com.roo.acme.attempts:";
 const RENEWAL_PREFIX: &str = "com.roo.acme.renewal:";
 const UNUSED_PREFIX: &str = "com.roo.acme.unused:";
+const PROBE_PREFIX: &str = "com.roo.acme.probe:";
 /// What the issuer keeps of a name besides its certificate: `<prefix><name>`.
 pub(crate) const KEPT_PREFIXES: &[&str] = &[ORDER_PREFIX, ATTEMPTS_PREFIX, RENEWAL_PREFIX, UNUSED_PREFIX];
 /// The keys of session tickets.
@@ -62,6 +64,7 @@ pub(crate) const SEALED_PREFIXES: &[&str] = &[
     "com.roo.acme.account:",
     ORDER_PREFIX,
     ATTEMPTS_PREFIX,
+    PROBE_PREFIX,
     "com.roo.acme.dns-account:",
     WISH_PREFIX,
     RENEWAL_PREFIX,
@@ -166,6 +169,11 @@ pub(crate) fn answer(token: &str) -> Key {
 /// The key of the answer to the tls-alpn-01 challenge of `name`.
 pub(crate) fn tls_answer(name: &str) -> Key {
     known(format!("{TLS_ANSWER_PREFIX}{name}"))
+}
+
+/// The key of what was found when `name` was looked at.
+pub(crate) fn probe(name: &str) -> Key {
+    known(format!("{PROBE_PREFIX}{name}"))
 }
 
 /// The key of the account for `name` at the acme-dns server with the URL `server`.

@@ -67,6 +67,17 @@ impl Lookup {
         }
     }
 
+    /// Whether there is anything at `name` or below it.
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool, DnsError> {
+        let asked = parse(name)?;
+        match self.resolver.lookup(asked, RecordType::SOA).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_nx_domain() => Ok(false),
+            Err(error) if error.is_no_records_found() => Ok(true),
+            Err(error) => Err(DnsError::Lookup { name: name.to_owned(), what: "anything", reason: error.to_string() }),
+        }
+    }
+
     /// The name servers of the zone that holds `name`.
     pub(crate) async fn name_servers(&self, name: &str) -> Result<Vec<String>, DnsError> {
         let mut at = parse(name)?;

@@ -18,7 +18,7 @@ pub use acme_dns::{AcmeDns, AcmeDnsAccount};
 pub use hook::DnsHook;
 pub use update::{DnsUpdate, TsigAlgorithm};
 
-pub(crate) use lookup::Lookup;
+pub(crate) use lookup::{Lookup, parse};
 
 /// How dns-01 is done.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -35,7 +35,7 @@ impl Stage {
         let dir = tempfile::tempdir().unwrap();
         let knot = Arc::new(Knot::start(&dir.path().join("knot"), free_port(), zones).unwrap());
         let site = Site::new();
-        let pebble = site.start_with_dns(knot.address).await;
+        let pebble = site.start_with_dns(knot.address, 1).await;
         Self { dir, knot, site, pebble, cluster: Cluster::new() }
     }
 
@@ -265,7 +265,7 @@ fn write_program(path: &Path, script: &str) {
 }
 
 /// A port for TCP and UDP below those that the system gives to whoever asks for any.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
     let start = (std::process::id() % 20_000) as u16;
     let mut candidates = (0..20_000).map(|_| 10_000 + (start + GIVEN.fetch_add(7, Ordering::SeqCst) % 20_000) % 20_000);

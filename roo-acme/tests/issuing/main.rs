@@ -17,6 +17,7 @@ mod nemesis;
 mod node;
 mod one_node;
 mod pebble;
+mod probe;
 mod shows;
 mod simulated;
 mod two_nodes;

@@ -91,8 +91,8 @@ impl Site {
     }
 
     /// The same, asking a name server that is there already.
-    pub(crate) async fn start_with_dns(&self, dns: SocketAddr) -> Pebble {
-        let mut pebble = self.start_asking(1, 0, &dns.to_string());
+    pub(crate) async fn start_with_dns(&self, dns: SocketAddr, http_port: u16) -> Pebble {
+        let mut pebble = self.start_asking(http_port, 0, &dns.to_string());
         pebble.wait_for(self.port).await;
         pebble
     }

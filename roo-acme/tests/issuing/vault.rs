@@ -78,6 +78,11 @@ impl Cluster {
         });
     }
 
+    /// As if it had been stored before.
+    pub(crate) fn put_item(&self, item: Item, bytes: Vec<u8>) {
+        self.state().items.insert(item, bytes);
+    }
+
     pub(crate) fn attempts(&self, name: &str) -> Option<Attempts> {
         let name = name.to_owned();
         let bytes = self.item(&Item::Attempts { name })?;

@@ -93,7 +93,7 @@ impl CertificateBook {
         }
         let mut shown = standing.row(name);
         shown["routes"] = json!(routes);
-        shown["probe"] = Value::Null;
+        shown["probe"] = json!(vault.probe(name).await);
         let Some(certificate) = vault.certificate(name).await else { return Some(shown) };
         if let Some(second) = certificate.beside()
             && let Ok(details) = second.details()

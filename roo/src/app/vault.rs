@@ -87,6 +87,14 @@ impl Vault {
         roo_acme::Attempts::decode(&plain).ok()
     }
 
+    /// What was found when `name` was looked at last, as far as this node knows.
+    pub(super) async fn probe(&self, name: &str) -> Option<roo_acme::Probe> {
+        let key = keys::probe(name);
+        let entry = self.store.get(&key, ReadLevel::Stale).await.ok()??;
+        let plain = self.open(&key, &entry.value).ok()?;
+        roo_acme::Probe::decode(&plain).ok()
+    }
+
     async fn fenced(&self, claim: &Claim, op: Op) -> Result<Revision, VaultError> {
         match self.locks.write(&lock_of(claim), None, op).await.map_err(VaultError::unavailable)? {
             Fenced::Written(revision) => Ok(revision),
@@ -171,6 +179,7 @@ fn key_of(item: &Item) -> Key {
         Item::Wish { name } => keys::wish(name),
         Item::Renewal { name } => keys::renewal(name),
         Item::Unused { name } => keys::unused(name),
+        Item::Probe { name } => keys::probe(name),
         Item::DnsAccount { name, server } => keys::dns_account(name, server),
         Item::InternalCa => keys::internal_ca(),
     }

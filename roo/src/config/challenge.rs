@@ -4,13 +4,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use roo_acme::{AcmeDns, Challenge, Challenges, DnsConfig, DnsHook, DnsUpdate, DnsWriter, TsigAlgorithm};
+use roo_acme::{AcmeDns, Challenge, Challenges, DnsConfig, DnsHook, DnsUpdate, DnsWriter, ProbeConfig, TsigAlgorithm};
 
 use super::source::Surroundings;
 use super::{Reader, boolean, dns_name, duration, items, resolver};
 
 /// Reads `--acme-challenge` and all that begins with `--acme-dns`; `server` answers questions unless another is given.
-pub(super) fn read(reader: &mut Reader<'_>, surroundings: &dyn Surroundings, server: Option<SocketAddr>) -> Challenges {
+/// Names are looked at as `probes` says, unless that is said otherwise.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    surroundings: &dyn Surroundings,
+    server: Option<SocketAddr>,
+    probes: bool,
+) -> Challenges {
     let preference = |text: &str| {
         let kinds = items(text).map(|item| item.parse::<Challenge>().map_err(|error| error.to_string()));
         kinds.collect::<Result<Vec<_>, _>>()
@@ -20,6 +26,12 @@ pub(super) fn read(reader: &mut Reader<'_>, surroundings: &dyn Surroundings, ser
     let uses_wildcards = reader.read("acme-wildcards", boolean).unwrap_or(true);
     let challenges = Challenges::new(preference);
     let challenges = if uses_wildcards { challenges } else { challenges.for_each_name() };
+    let challenges = if reader.read("acme-probe", boolean).unwrap_or(probes) {
+        let resolver = reader.read("acme-resolver", resolver).or(server);
+        challenges.with_probe(ProbeConfig { resolver, http_port: 80 })
+    } else {
+        challenges
+    };
     match dns(reader, surroundings, server) {
         Some(dns) => challenges.with_dns(dns),
         None => {

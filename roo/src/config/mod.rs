@@ -418,7 +418,6 @@ fn authority(
         Ok(None) => Err(format!("there is no file {path}")),
         Err(error) => Err(format!("can't read {path}: {error}")),
     });
-    let challenges = challenge::read(reader, surroundings, server);
     let default = match (mode, staging) {
         (_, true) => roo_acme::LETS_ENCRYPT_STAGING,
         (Mode::Run, false) => roo_acme::LETS_ENCRYPT_PRODUCTION,
@@ -426,6 +425,9 @@ fn authority(
     };
     let profile = reader.read("acme-profile", profile);
     let directory = reader.read("acme-directory", directory).unwrap_or_else(|| default.to_owned());
+    // A CA of one's own sees other things than the DNS tells here.
+    let is_public = [roo_acme::LETS_ENCRYPT_PRODUCTION, roo_acme::LETS_ENCRYPT_STAGING].contains(&directory.as_str());
+    let challenges = challenge::read(reader, surroundings, server, is_public);
     match directory.as_str() {
         "internal" => Authority::Internal,
         "off" => Authority::Off,

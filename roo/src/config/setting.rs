@@ -121,6 +121,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("acme-dns-accounts", "FILE", "Accounts at the acme-dns server by name, in JSON [default: registered as needed]"),
     setting("acme-dns-servers", "ADDRS", "DNS servers that must show a record before the CA looks [default: those of its zone]"),
     setting("acme-dns-wait", "TIME", "How long they may take, up to 2m; 0: they are not asked [default: 60s]"),
+    setting("acme-probe", "BOOL", "Look what is wrong with a name before its first order and after failures [default: true for Let's Encrypt]").switch(),
     setting("acme-resolver", "ADDR", "DNS server that shows what a CA sees [default: that of --resolver]"),
     setting("swarm", "BOOL", "Watch Docker Swarm's services for routes").switch().original(&["Swarm"]),
     setting("docker-host", "URL", "The Docker engine [default: unix:///var/run/docker.sock]"),
