@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::acme::{Fault, Order, Session, Stage, StoredAccount};
-use crate::authority::AcmeConfig;
+use crate::authority::{AcmeConfig, Authority};
 use crate::certificate::{Certificate, CertificateError};
 use crate::challenge::Challenge;
 use crate::desk::Desk;
@@ -280,6 +280,16 @@ impl<V: Vault> Desk<V> {
         }
         if work.stored.records.len() > known {
             self.vault.save(&order_of(name), record::encode(&work.stored), &self.claim).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what an order that nobody will finish has left in the DNS.
+    pub(crate) async fn take_records_back(&self, name: &str) -> Result<(), IssueError> {
+        if let Authority::Acme(config) = self.authority.for_name(name)
+            && let Some(stored) = self.read(order_of(name), record::decode::<StoredOrder>).await?
+        {
+            self.clean_up(config, name, &stored.records).await;
         }
         Ok(())
     }

@@ -33,10 +33,10 @@ impl<V: Vault> Desk<V> {
 
     async fn marked_or_removed(&self, name: &str, grace: Duration) -> Result<Outcome, IssueError> {
         let now = self.settings.clock.now();
-        let [mark, order, renewal, attempts, certificate] = items(name);
+        let [mark, order, renewal, attempts, probe, certificate] = items(name);
         let Some(Unused { since }) = self.read(mark.clone(), record::decode).await? else {
             let mut kept = false;
-            for item in [&order, &renewal, &attempts, &certificate] {
+            for item in [&order, &renewal, &attempts, &probe, &certificate] {
                 kept = kept || self.vault.load(item).await?.is_some();
             }
             if !kept {
@@ -48,8 +48,9 @@ impl<V: Vault> Desk<V> {
         if later(since, grace) > now {
             return Ok(Outcome::Unused { look_at: later(since, grace) });
         }
+        self.take_records_back(name).await?;
         // The mark last: as long as it is there, somebody comes back to finish.
-        for item in [order, renewal, attempts, certificate, mark] {
+        for item in [order, renewal, attempts, probe, certificate, mark] {
             self.vault.remove(&item, &self.claim).await?;
         }
         tracing::info!(name, %since, "nobody wants this name any more; its certificate is removed");
@@ -67,13 +68,14 @@ impl<V: Vault> Desk<V> {
 }
 
 /// All that is kept of a name, the mark of disuse first.
-fn items(name: &str) -> [Item; 5] {
+fn items(name: &str) -> [Item; 6] {
     let name = || name.to_owned();
     [
         Item::Unused { name: name() },
         Item::Order { name: name() },
         Item::Renewal { name: name() },
         Item::Attempts { name: name() },
+        Item::Probe { name: name() },
         Item::Certificate { name: name() },
     ]
 }

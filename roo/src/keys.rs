@@ -47,7 +47,7 @@ const RENEWAL_PREFIX: &str = "com.roo.acme.renewal:";
 const UNUSED_PREFIX: &str = "com.roo.acme.unused:";
 const PROBE_PREFIX: &str = "com.roo.acme.probe:";
 /// What the issuer keeps of a name besides its certificate: `<prefix><name>`.
-pub(crate) const KEPT_PREFIXES: &[&str] = &[ORDER_PREFIX, ATTEMPTS_PREFIX, RENEWAL_PREFIX, UNUSED_PREFIX];
+pub(crate) const KEPT_PREFIXES: &[&str] = &[ORDER_PREFIX, ATTEMPTS_PREFIX, RENEWAL_PREFIX, UNUSED_PREFIX, PROBE_PREFIX];
 /// The keys of session tickets.
 pub(crate) const TICKETS: &str = "com.roo.tickets";
 /// Tokens of the API: `com.roo.token:<name>`.
