@@ -197,6 +197,16 @@ fn what_was_revoked_is_replaced_unless_somebody_said_otherwise() {
 }
 
 #[test]
+fn a_wildcard_that_was_brought_in_serves_its_names_with_every_authority() {
+    let mut world = World::wanting(&["a.shop.example"]);
+    let ours = facts("imported", NOW - DAY, NOW + 89 * DAY);
+    world.have.insert_mut("*.shop.example".to_owned(), Facts { managed: Managed::Import, ..ours });
+    for authority in [Authority::Internal, production()] {
+        assert!(world.plan(&authority, 4).due.is_empty(), "{authority:?}");
+    }
+}
+
+#[test]
 fn what_was_brought_in_is_left_alone_until_its_last_days() {
     for (left, life, due) in [(30, 90, false), (8, 90, false), (7, 90, true), (2, 6, false), (1, 6, true)] {
         let mut world = World::wanting(&["a.example"]);

@@ -27,14 +27,15 @@ pub(crate) enum Cover {
 /// The wildcard that makes an order for `name` needless, if there is one. The internal CA's cost nothing, so there each
 /// name gets its own.
 pub(crate) fn cover(view: &View<'_>, name: &str) -> Option<Cover> {
-    let Authority::Acme(config) = view.authority.for_name(name) else { return None };
-    if !config.challenges.uses_wildcards() {
-        return None;
-    }
+    let config = match view.authority.for_name(name) {
+        Authority::Acme(config) if config.challenges.uses_wildcards() => Some(config),
+        _ => None,
+    };
     let wildcard = wildcard_above(name)?;
-    let wanted = view.wanted.contains(&wildcard);
+    let wanted = config.is_some() && view.wanted.contains(&wildcard);
     let known = [view.have.get(&wildcard), view.fresh.get(&wildcard)].into_iter().flatten();
-    // One that nobody wants any more is about to be retired.
+    // One that nobody wants any more is about to be retired. One that was brought in counts with every authority: an
+    // exact name's certificate would be served in its place.
     let stays = known.filter(|facts| wanted || facts.managed == Managed::Import);
     let trusted = |facts: &&Facts| {
         facts.revoked.is_none() && Authority::standing_of(&facts.authority) >= view.authority.for_name(name).standing()
@@ -42,7 +43,8 @@ pub(crate) fn cover(view: &View<'_>, name: &str) -> Option<Cover> {
     if let Some(until) = stays.filter(trusted).map(good_until).max().filter(|until| *until > view.now) {
         return Some(Cover::Until(until));
     }
-    let comes = wanted && !view.attempts.contains_key(&wildcard) && config.challenges.for_name(&wildcard, None).is_ok();
+    let provable = config.is_some_and(|config| config.challenges.for_name(&wildcard, None).is_ok());
+    let comes = wanted && provable && !view.attempts.contains_key(&wildcard);
     comes.then_some(Cover::Coming)
 }
 
