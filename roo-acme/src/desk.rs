@@ -220,7 +220,7 @@ impl<V: Vault> Desk<V> {
         self.read(attempts_of(name), Attempts::decode).await
     }
 
-    async fn certificate(&self, name: &str) -> Result<Option<Certificate>, IssueError> {
+    pub(crate) async fn certificate(&self, name: &str) -> Result<Option<Certificate>, IssueError> {
         self.read(certificate_of(name), Certificate::decode).await
     }
 

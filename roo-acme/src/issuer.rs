@@ -113,8 +113,7 @@ impl<V: Vault> Issuer<V> {
             while jobs.len() < self.settings.concurrent_orders_max.max(1) {
                 let busy = jobs.names();
                 let Some(name) = notes.agenda.take(|name| !busy.contains(name)) else { break };
-                let wanted =
-                    self.inputs.wanted.borrow().contains(&name) || self.inputs.wishes.borrow().contains_key(&name);
+                let wanted = self.is_wanted(&name);
                 if !wanted && self.settings.retire_after.is_none() {
                     continue;
                 }
@@ -141,6 +140,12 @@ impl<V: Vault> Issuer<V> {
         } else {
             self.release(claim.clone()).await;
         }
+    }
+
+    /// Whether a name is to be served, or its certificate to be revoked, which needs no route.
+    fn is_wanted(&self, name: &str) -> bool {
+        let revoked = || self.inputs.wishes.borrow().get(name).is_some_and(|wish| wish.revoke.is_some());
+        self.inputs.wanted.borrow().contains(name) || revoked()
     }
 
     fn desk(&self, claim: Claim) -> Desk<V> {

@@ -65,7 +65,8 @@ impl Window {
     /// The point of the window that `spread` in `0..=u16::MAX` chooses.
     fn point(&self, spread: u16) -> Timestamp {
         let (start, end) = (self.start.as_second(), self.end.as_second());
-        let into = end.saturating_sub(start).max(0) / 0xffff * i64::from(spread);
+        let into = i128::from(end.saturating_sub(start).max(0)) * i128::from(spread) / 0xffff;
+        let into = i64::try_from(into).unwrap_or_default();
         Timestamp::from_second(start.saturating_add(into)).unwrap_or(self.start)
     }
 }
@@ -171,12 +172,18 @@ mod tests {
     #[test]
     fn names_of_one_window_are_spread_over_it() {
         let facts = facts(0, 90 * DAY);
-        let window = advice("0a", 50 * DAY, 52 * DAY);
-        let points: Vec<i64> =
-            (0..200).map(|n| renew_at(&format!("{n}.example"), &facts, Some(&window)).as_second()).collect();
-        assert!(points.iter().all(|point| (50 * DAY..=52 * DAY).contains(point)));
-        let early = points.iter().filter(|point| **point < 51 * DAY).count();
-        assert!((60..140).contains(&early), "{early} of 200 in the first half");
+        for hours in [3, 48] {
+            let (start, seconds) = (50 * DAY, hours * 3_600);
+            let window = advice("0a", start, start + seconds);
+            let points: Vec<i64> =
+                (0..200).map(|n| renew_at(&format!("{n}.example"), &facts, Some(&window)).as_second()).collect();
+            assert!(points.iter().all(|point| (start..=start + seconds).contains(point)));
+            for half in 0..2 {
+                let half = start + seconds / 2 * half..start + seconds / 2 * (half + 1);
+                let count = points.iter().filter(|point| half.contains(point)).count();
+                assert!((75..125).contains(&count), "{count} of 200 in {half:?}");
+            }
+        }
     }
 
     #[test]

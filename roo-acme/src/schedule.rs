@@ -159,7 +159,9 @@ fn ask_at(view: &View<'_>, name: &str, facts: &Facts) -> Option<Timestamp> {
 fn unwanted<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a String> {
     let issued = view.have.iter().filter(|(_, facts)| facts.managed != Managed::Import).map(|(name, _)| name);
     let kept = view.kept.iter().filter(|name| view.have.get(*name).is_none());
-    issued.chain(kept).filter(|name| !view.wanted.contains(*name))
+    // One that is to be revoked is looked after until that is done.
+    let revoked = |name: &String| view.wishes.get(name).is_some_and(|wish| wish.revoke.is_some());
+    issued.chain(kept).filter(move |name| !view.wanted.contains(*name) && !revoked(name))
 }
 
 /// What `name` needs, given its certificate and its failures.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::Managed;
 use crate::desk::{Desk, Outcome};
 use crate::failure::IssueError;
 use crate::record;
@@ -33,13 +34,13 @@ impl<V: Vault> Desk<V> {
 
     async fn marked_or_removed(&self, name: &str, grace: Duration) -> Result<Outcome, IssueError> {
         let now = self.settings.clock.now();
-        let [mark, order, renewal, attempts, probe, certificate] = items(name);
+        let [mark, kept @ ..] = items(name);
         let Some(Unused { since }) = self.read(mark.clone(), record::decode).await? else {
-            let mut kept = false;
-            for item in [&order, &renewal, &attempts, &probe, &certificate] {
-                kept = kept || self.vault.load(item).await?.is_some();
+            let mut is_kept = false;
+            for item in &kept {
+                is_kept = is_kept || self.vault.load(item).await?.is_some();
             }
-            if !kept {
+            if !is_kept {
                 return Ok(Outcome::Retired);
             }
             self.vault.save(&mark, record::encode(&Unused { since: now }), &self.claim).await?;
@@ -48,9 +49,15 @@ impl<V: Vault> Desk<V> {
         if later(since, grace) > now {
             return Ok(Outcome::Unused { look_at: later(since, grace) });
         }
+        // What somebody has brought in meanwhile is theirs to remove.
+        let present = self.certificate(name).await?;
+        if present.is_some_and(|present| present.managed == Managed::Import) {
+            self.vault.remove(&mark, &self.claim).await?;
+            return Ok(Outcome::Retired);
+        }
         self.take_records_back(name).await?;
         // The mark last: as long as it is there, somebody comes back to finish.
-        for item in [order, renewal, attempts, probe, certificate, mark] {
+        for item in kept.into_iter().chain([mark]) {
             self.vault.remove(&item, &self.claim).await?;
         }
         tracing::info!(name, %since, "nobody wants this name any more; its certificate is removed");
@@ -68,10 +75,11 @@ impl<V: Vault> Desk<V> {
 }
 
 /// All that is kept of a name, the mark of disuse first.
-fn items(name: &str) -> [Item; 6] {
+fn items(name: &str) -> [Item; 7] {
     let name = || name.to_owned();
     [
         Item::Unused { name: name() },
+        Item::Wish { name: name() },
         Item::Order { name: name() },
         Item::Renewal { name: name() },
         Item::Attempts { name: name() },
