@@ -37,6 +37,8 @@ pub(crate) const CERTIFICATE_PREFIX: &str = "com.roo.cache:";
 pub(crate) const CLIENT_CERTIFICATE_PREFIX: &str = "com.roo.client-certificate:";
 /// What people ask for certificates: `com.roo.acme.wish:<name>`.
 pub(crate) const WISH_PREFIX: &str = "com.roo.acme.wish:";
+/// Accounts at acme-dns servers, which people's records point at: `com.roo.acme.dns-account:<name>:<server>`.
+const DNS_ACCOUNT_PREFIX: &str = "com.roo.acme.dns-account:";
 /// Answers to http-01 challenges: `com.roo.acme.answer:<token>`.
 pub(crate) const ANSWER_PREFIX: &str = "com.roo.acme.answer:";
 /// Answers to tls-alpn-01 challenges: `com.roo.acme.tls-answer:<name>`.
@@ -65,7 +67,7 @@ pub(crate) const SEALED_PREFIXES: &[&str] = &[
     ORDER_PREFIX,
     ATTEMPTS_PREFIX,
     PROBE_PREFIX,
-    "com.roo.acme.dns-account:",
+    DNS_ACCOUNT_PREFIX,
     WISH_PREFIX,
     RENEWAL_PREFIX,
     UNUSED_PREFIX,
@@ -73,7 +75,7 @@ pub(crate) const SEALED_PREFIXES: &[&str] = &[
     TICKETS,
 ];
 /// Of what belongs to Roo, what people write: a cluster that has none of it, and nothing else, counts as empty.
-pub(crate) const WRITTEN_BY_PEOPLE: &[&str] = &[ROUTE_PREFIX, CLIENT_CERTIFICATE_PREFIX];
+pub(crate) const WRITTEN_BY_PEOPLE: &[&str] = &[ROUTE_PREFIX, CERTIFICATE_PREFIX, CLIENT_CERTIFICATE_PREFIX];
 /// Everything that belongs to Roo.
 pub(crate) const ROO_PREFIX: &str = "com.roo.";
 
@@ -106,8 +108,10 @@ pub(crate) fn reserves_under(prefix: &str) -> bool {
 
 /// Whether Roo writes the key by itself and makes it anew when it is gone.
 pub(crate) fn is_made_anew(key: &str) -> bool {
+    // Certificates may be people's own, whose key is nowhere else.
+    let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| key.starts_with(prefix));
     ["com.roo.ca", TICKETS].contains(&key)
-        || [CERTIFICATE_PREFIX, "com.roo.acme.", "com.roo.lock:"].iter().any(|p| key.starts_with(p))
+        || begins(&["com.roo.acme.", "com.roo.lock:"]) && !begins(&[DNS_ACCOUNT_PREFIX, WISH_PREFIX])
 }
 
 /// The key of the route for `origin`.
@@ -178,7 +182,7 @@ pub(crate) fn probe(name: &str) -> Key {
 
 /// The key of the account for `name` at the acme-dns server with the URL `server`.
 pub(crate) fn dns_account(name: &str, server: &str) -> Key {
-    known(format!("com.roo.acme.dns-account:{name}:{server}"))
+    known(format!("{DNS_ACCOUNT_PREFIX}{name}:{server}"))
 }
 
 /// The key of the internal certificate authority.
@@ -239,6 +243,23 @@ mod tests {
             ("x", false),
         ] {
             assert_eq!(reserves_under(prefix), expected, "{prefix}");
+        }
+    }
+
+    #[test]
+    fn what_people_have_brought_in_is_not_made_anew() {
+        for (key, expected) in [
+            ("com.roo.ca", true),
+            ("com.roo.tickets", true),
+            ("com.roo.acme.account:x", true),
+            ("com.roo.acme.attempts:a.b", true),
+            ("com.roo.lock:issuer", true),
+            ("com.roo.cache:a.b", false),
+            ("com.roo.acme.dns-account:a.b:x", false),
+            ("com.roo.acme.wish:a.b", false),
+            ("com.roo.host:a.b:https", false),
+        ] {
+            assert_eq!(is_made_anew(key), expected, "{key}");
         }
     }
 

@@ -11,6 +11,7 @@ use crate::support::https::Https;
 use crate::support::knot::{self, Knot};
 use crate::support::pebble::Pebble;
 use crate::support::ports::free_address;
+use crate::support::ports::free_port_at;
 use crate::support::upstream::Upstream;
 use crate::support::wait::until;
 use crate::support::{Result, ensure};
@@ -39,15 +40,7 @@ async fn cluster_of(context: &Context, pebble: &Pebble, with: impl Fn(Start) -> 
 
 /// A port that is free on 127.0.0.1 to 127.0.0.3.
 pub fn common_port() -> Result<u16> {
-    for _ in 0..50 {
-        let first = std::net::TcpListener::bind("127.0.0.1:0")?;
-        let port = first.local_addr()?.port();
-        let free = |k| std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, k], port))).is_ok();
-        if free(2) && free(3) {
-            return Ok(port);
-        }
-    }
-    anyhow::bail!("no port is free on three addresses")
+    free_port_at(&[1, 2, 3].map(|k| [127, 0, 0, k].into()))
 }
 
 pub async fn leaf(https: &Https, node: &Node, name: &str) -> Result<CertificateDer<'static>> {

@@ -4,17 +4,19 @@
 
 use std::collections::HashMap;
 use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use roo_acme::{Facts, Managed};
-use roo_kv::Store;
+use roo_kv::{Compare, Expect, ReadLevel, Store, Test};
 use tokio_util::sync::CancellationToken;
 
+use super::Vault;
 use super::import::{self, Checked, Import};
-use super::{CertificateBook, Vault};
+use crate::keys;
 
 /// Between looks at the directories.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -43,33 +45,30 @@ impl Place {
 }
 
 /// Takes what is in `places` into the store, now and whenever it changes, until `shutdown`.
-pub(super) async fn follow(
-    places: Vec<Place>,
-    store: Store,
-    vault: Arc<Vault>,
-    book: CertificateBook,
-    shutdown: CancellationToken,
-) {
+pub(super) async fn follow(places: Vec<Place>, store: Store, vault: Arc<Vault>, shutdown: CancellationToken) {
     let mut seen = HashMap::new();
     while !shutdown.is_cancelled() {
-        if store.status().is_ready() && book.is_loaded() {
-            look(&places, &mut seen, &store, &vault, &book).await;
+        if store.status().is_ready() {
+            look(&places, &mut seen, &store, &vault).await;
         }
         let _ = tokio::time::timeout(LOOK_EVERY, shutdown.cancelled()).await;
     }
 }
 
-/// What told one state of a pair of files from another: length and time of change of both.
-type State = [Option<(u64, SystemTime)>; 2];
+/// What tells one state of a pair of files from another.
+type State = [Option<Seen>; 2];
 
-async fn look(places: &[Place], seen: &mut HashMap<Pair, State>, store: &Store, vault: &Vault, book: &CertificateBook) {
+/// Length and times of change: of what is in a file, and of who may read it.
+type Seen = (u64, SystemTime, [i64; 2]);
+
+async fn look(places: &[Place], seen: &mut HashMap<Pair, State>, store: &Store, vault: &Vault) {
     let places = places.to_vec();
     let found = tokio::task::spawn_blocking(move || places.iter().flat_map(pairs).collect::<Vec<_>>()).await;
     for (pair, state) in found.unwrap_or_default() {
         if seen.get(&pair) == Some(&state) {
             continue;
         }
-        match take(&pair, store, vault, book).await {
+        match take(&pair, store, vault).await {
             Ok(names) if names.is_empty() => {}
             Ok(names) => tracing::info!(file = %pair.chain.display(), ?names, "took a certificate from a file"),
             // Tried again at the next look, unlike a pair that is no good.
@@ -97,8 +96,14 @@ enum NotTaken {
     Unfit(String),
 }
 
+impl NotTaken {
+    fn later(error: impl std::fmt::Display) -> Self {
+        Self::Later(error.to_string())
+    }
+}
+
 /// Takes a pair into the store under each of its names for which it is better than what is there.
-async fn take(pair: &Pair, store: &Store, vault: &Vault, book: &CertificateBook) -> Result<Vec<String>, NotTaken> {
+async fn take(pair: &Pair, store: &Store, vault: &Vault) -> Result<Vec<String>, NotTaken> {
     let read = async |path: &Path| {
         let text = tokio::fs::read_to_string(path).await;
         text.map_err(|error| NotTaken::Unfit(format!("can't read {}: {error}", path.display())))
@@ -107,12 +112,25 @@ async fn take(pair: &Pair, store: &Store, vault: &Vault, book: &CertificateBook)
     let import = Import { chain_pem, key_pem, force: false, managed: Managed::Import, authority: None };
     let Checked { certificate, names } = import::check(import).map_err(|error| NotTaken::Unfit(error.to_string()))?;
     let facts = certificate.facts();
-    let names = names.into_iter().filter(|name| is_better(name, &facts, book.facts(name).as_ref())).collect();
-    let checked = Checked { certificate, names };
-    if !checked.names.is_empty() {
-        import::store(store, vault, &checked).await.map_err(|error| NotTaken::Later(error.to_string()))?;
+    let (mut better, mut compare) = (Vec::new(), Vec::new());
+    for name in names {
+        let key = keys::certificate(&name);
+        let entry = store.get(&key, ReadLevel::Linearizable).await.map_err(NotTaken::later)?;
+        let there = entry.as_ref().and_then(|entry| vault.open_certificate(&name, &entry.value).ok());
+        if is_better(&name, &facts, there.map(|there| there.facts()).as_ref()) {
+            let expected = entry.map_or(Expect::Absent, |entry| Expect::Revision(entry.mod_revision));
+            compare.push(Compare { key, test: Test::Expect(expected) });
+            better.push(name);
+        }
     }
-    Ok(checked.names)
+    let checked = Checked { certificate, names: better };
+    if checked.names.is_empty() {
+        return Ok(checked.names);
+    }
+    match import::store_where(store, vault, &checked, compare).await.map_err(NotTaken::later)? {
+        true => Ok(checked.names),
+        false => Err(NotTaken::Later("another node was first".to_owned())),
+    }
 }
 
 /// Whether `ours` is to take the place of what is `there`.
@@ -155,8 +173,8 @@ fn pairs_in(dir: &Path, begin: &str) -> Vec<(Pair, State)> {
     entries(dir).into_iter().filter_map(pair).collect()
 }
 
-fn state(file: &Metadata) -> Option<(u64, SystemTime)> {
-    file.is_file().then_some((file.len(), file.modified().ok()?))
+fn state(file: &Metadata) -> Option<Seen> {
+    file.is_file().then_some((file.len(), file.modified().ok()?, [file.ctime(), file.ctime_nsec()]))
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use roo_acme::{Certificate, ImportError, Managed};
-use roo_kv::{Op, SealError, Store, Txn};
+use roo_kv::{Compare, Op, SealError, Store, Txn};
 use roo_proxy::HostPattern;
 
 use super::Vault;
@@ -61,6 +61,16 @@ pub(crate) fn check(import: Import) -> Result<Checked, NotImported> {
 
 /// Stores it under its names, all or none, in place of what was there.
 pub(crate) async fn store(store: &Store, vault: &Vault, checked: &Checked) -> Result<(), NotImported> {
+    store_where(store, vault, checked, Vec::new()).await.map(drop)
+}
+
+/// The same if `compare` holds. Whether it did.
+pub(super) async fn store_where(
+    store: &Store,
+    vault: &Vault,
+    checked: &Checked,
+    compare: Vec<Compare>,
+) -> Result<bool, NotImported> {
     let plain = checked.certificate.encode();
     let mut success = Vec::new();
     for name in &checked.names {
@@ -70,6 +80,5 @@ pub(crate) async fn store(store: &Store, vault: &Vault, checked: &Checked) -> Re
         success.push(Op::Delete { key: keys::attempts(name) });
         success.push(Op::Delete { key: keys::wish(name) });
     }
-    store.txn(Txn { compare: Vec::new(), success, failure: Vec::new() }).await?;
-    Ok(())
+    Ok(store.txn(Txn { compare, success, failure: Vec::new() }).await?.succeeded)
 }

@@ -204,7 +204,7 @@ impl Node {
         tasks.push(tokio::spawn(reopen_when_asked(reopen, control, shutdown.clone())));
         tasks.extend(tls.map(|tls| tokio::spawn(tls.keep(shutdown.clone()))));
         let places = certs_dir::Place::all(config.certs_dir);
-        let files = certs_dir::follow(places, store.clone(), vault.clone(), certificates.clone(), shutdown.clone());
+        let files = certs_dir::follow(places, store.clone(), vault.clone(), shutdown.clone());
         tasks.push(tokio::spawn(files));
         tasks.push(tokio::spawn(certificates.clone().warn_of_ends(shutdown.clone())));
         if let Some(waiting) = waiting {

@@ -269,4 +269,9 @@ fn the_originals_bounds_are_understood() {
     let timeouts = &config.timeouts;
     assert_eq!([timeouts.header, timeouts.idle, timeouts.body], [20, 40, 60].map(Duration::from_secs));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let file =
+        r#"{"MaximumConnections": 0, "ReadHeaderTimeoutSeconds": 0, "IdleTimeoutSeconds": 0, "MaxHeaderBytes": 0}"#;
+    let config = resolve(&[("config", "c.json")], &[], &[("c.json", file)]).expect("valid");
+    assert_eq!((config.limits, config.timeouts), (Limits::default(), Timeouts::default()));
+    assert!(resolve(&[("config", "c.json")], &[], &[("c.json", r#"{"connections": 0}"#)]).is_err());
 }

@@ -47,6 +47,10 @@ const WITHOUT_EFFECT: &[&str] = &[
     "Cluster.Service",
 ];
 
+/// Keys of the original in which 0 stands for its default.
+const ZERO_IS_DEFAULT: &[&str] =
+    &["MaximumConnections", "ReadHeaderTimeoutSeconds", "IdleTimeoutSeconds", "MaxHeaderBytes"];
+
 /// A parsed configuration file.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
@@ -76,6 +80,10 @@ impl ConfigFile {
             None => (setting.original.join("."), self.at(setting.original)?),
         };
         let text = plain(value)?;
+        // The original's way to say that nothing is said.
+        if text == "0" && ZERO_IS_DEFAULT.contains(&key.as_str()) {
+            return None;
+        }
         Some(Given { text, origin: Origin::File { path: self.path.clone(), key } })
     }
 

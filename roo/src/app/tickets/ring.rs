@@ -33,7 +33,16 @@ struct RingKey {
     from: i64,
 }
 
+impl RingKey {
+    fn secret(&self) -> Option<[u8; 32]> {
+        STANDARD.decode(&self.secret).ok()?.try_into().ok()
+    }
+}
+
 const VERSION: u8 = 1;
+
+/// Twice as many as there are when all goes well.
+const KEYS_MAX: usize = 8;
 
 impl Ring {
     /// Reads what [`Ring::encode`] has written.
@@ -52,7 +61,7 @@ impl Ring {
     /// The ring after this one, with a new key, and without those that open nothing any more.
     pub(super) fn turned(former: Option<Ring>, secret: &[u8; 32], now: i64) -> Ring {
         let mut keys = former.map_or(Vec::new(), |ring| ring.keys);
-        keys.retain(|key| key.from.saturating_sub(now) <= LATER_MAX);
+        keys.retain(|key| key.from.saturating_sub(now) <= LATER_MAX && key.secret().is_some());
         // The first key of all is used at once: there is none that could be until then.
         let from = if keys.is_empty() { now } else { now + KNOWN_BEFORE };
         // Each has been in use until the next was.
@@ -60,6 +69,7 @@ impl Ring {
         let mut until = used_until.into_iter();
         keys.retain(|_| until.next().is_some_and(|until| now - until < OPENS));
         keys.push(RingKey { secret: STANDARD.encode(secret), from });
+        keys.drain(..keys.len().saturating_sub(KEYS_MAX));
         Ring { version: VERSION, keys }
     }
 
@@ -78,14 +88,19 @@ impl Ring {
 
     /// The keys as the proxy wants them, the one in use first.
     pub(super) fn keys(&self, now: i64) -> TicketKeys {
-        let secret = |key: &RingKey| STANDARD.decode(&key.secret).ok()?.try_into().ok();
-        let mut secrets: Vec<[u8; 32]> = self.keys.iter().filter_map(secret).collect();
+        let readable = |key: &RingKey| Some((key.from, key.secret()?));
+        let mut keys: Vec<(i64, [u8; 32])> = self.keys.iter().filter_map(readable).collect();
         // With a clock that is behind, none has begun: then the oldest.
-        let in_use = self.keys.iter().rposition(|key| key.from <= now).unwrap_or(0);
-        if in_use < secrets.len() {
-            secrets.swap(0, in_use);
+        let in_use = keys.iter().rposition(|(from, _)| *from <= now).unwrap_or(0);
+        if in_use < keys.len() {
+            keys.swap(0, in_use);
         }
-        TicketKeys::new(&secrets)
+        TicketKeys::new(keys.iter().map(|(_, secret)| secret))
+    }
+
+    /// Whether a key is from so much later that this clock or another one is wrong.
+    pub(super) fn is_from_later(&self, now: i64) -> bool {
+        self.keys.iter().any(|key| key.from.saturating_sub(now) > LATER_MAX)
     }
 }
 
@@ -136,6 +151,28 @@ mod tests {
         let years = 60 * 24 * 365;
         let ring = Ring::turned(None, &[1; 32], at(years));
         assert_eq!(ring.due_at(at(0)), at(0));
+        assert!(ring.is_from_later(at(0)) && !ring.is_from_later(at(years)));
         assert_eq!(shown(&Ring::turned(Some(ring), &[2; 32], at(0))), [(2, 0)]);
+    }
+
+    #[test]
+    fn the_ring_does_not_grow_without_end() {
+        let mut ring = Ring::turned(None, &[0; 32], at(0));
+        for number in 1..100 {
+            ring = Ring::turned(Some(ring), &[number; 32], at(0));
+        }
+        assert_eq!(
+            shown(&ring).iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+            [92, 93, 94, 95, 96, 97, 98, 99]
+        );
+    }
+
+    #[test]
+    fn a_damaged_key_does_not_put_another_in_its_place() {
+        let mut ring = Ring::turned(None, &[0; 32], at(0));
+        ring = Ring::turned(Some(ring), &[1; 32], at(300));
+        ring.keys[0].secret = "?".to_owned();
+        let keys = format!("{:?}", ring.keys(at(400)));
+        assert_eq!(keys.matches("TicketKey {").count(), 1, "{keys}");
     }
 }

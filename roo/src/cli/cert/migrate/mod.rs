@@ -14,7 +14,7 @@ use roo_acme::Certificate;
 use serde_json::{Value, json};
 
 use super::files::put;
-use super::{ClientArgs, Failure, output};
+use super::{ClientArgs, Failure, output, path as path_of};
 
 /// Whose certificates are taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,7 +61,7 @@ pub(super) async fn run(client: &ClientArgs, tool: Tool, path: &Path, dry_run: b
         Tool::Certbot => certbot::find(path),
     }
     .map_err(Failure::Failed)?;
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut failed) = (Vec::new(), false);
     let mut fit = Vec::new();
     for looked in looked {
         match looked.and_then(check) {
@@ -76,11 +76,9 @@ pub(super) async fn run(client: &ClientArgs, tool: Tool, path: &Path, dry_run: b
     for (found, certificate) in fit {
         let result = match dry_run {
             true => "would be imported".to_owned(),
-            false => {
-                put(client, &pair(&found)).await?;
-                "imported".to_owned()
-            }
+            false => taken(client, &found, &certificate).await,
         };
+        failed |= result.starts_with(FAILED);
         outcomes.push(json!({
             "place": found.place,
             "names": certificate.names,
@@ -90,11 +88,35 @@ pub(super) async fn run(client: &ClientArgs, tool: Tool, path: &Path, dry_run: b
         }));
     }
     tell(client, &outcomes);
+    if failed {
+        return Err(Failure::Failed(
+            "not all could be imported; what was is there to stay, so run it again".to_owned(),
+        ));
+    }
     match outcomes.is_empty() {
         true => Err(Failure::Failed(format!("there is no certificate in {}", path.display()))),
         false => Ok(()),
     }
 }
+
+/// Gives it to the node, unless that has a newer one for each name already. What became of it.
+async fn taken(client: &ClientArgs, found: &Found, certificate: &Certificate) -> String {
+    let mut is_newer = false;
+    for name in &certificate.names {
+        let there = client.json::<Value>(&path_of(name)).await.unwrap_or_default();
+        let there = there["not_before"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
+        is_newer |= there.is_none_or(|there| there < certificate.not_before);
+    }
+    if !is_newer {
+        return "skipped: there is one that is no older".to_owned();
+    }
+    match put(client, &pair(found)).await {
+        Ok(_) => "imported".to_owned(),
+        Err(error) => format!("{FAILED}: {error}"),
+    }
+}
+
+const FAILED: &str = "failed";
 
 fn pair(found: &Found) -> Value {
     json!({ "certificate": found.chain, "key": found.key, "managed": "automatic", "source": found.source })
