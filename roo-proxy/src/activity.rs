@@ -46,6 +46,8 @@ pub(crate) struct Activity {
     /// Whether every byte is part of a message: so in HTTP/1, not in HTTP/2 with its pings.
     heads: Cell<bool>,
     expired: Cell<bool>,
+    /// Whether it takes no new requests, whatever its worker does.
+    retired: Cell<bool>,
     /// Whether an end of the connection, as things are, must not look orderly to the other side.
     pub(crate) resets: Cell<bool>,
     /// Bytes that came in, and that went out.
@@ -73,7 +75,7 @@ impl Activity {
         Poll::Pending
     }
 
-    /// Ready once the worker drains. As [`Activity::poll_expired`].
+    /// Ready once the connection takes no new requests. As [`Activity::poll_expired`].
     pub(crate) fn poll_drain(&self, context: &Context<'_>) -> Poll<()> {
         if self.is_draining() {
             return Poll::Ready(());
@@ -82,9 +84,15 @@ impl Activity {
         Poll::Pending
     }
 
-    /// Whether the worker takes no new requests.
+    /// Whether the connection takes no new requests: its worker drains, or it is retired.
     pub(crate) fn is_draining(&self) -> bool {
-        self.worker.draining.get()
+        self.worker.draining.get() || self.retired.get()
+    }
+
+    /// From now on the connection ends as in a drain, after what is under way on it.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+        self.wake();
     }
 
     /// Has the task woken for the end of the phase, for a drain, and now and then while an upstream is waited for.
@@ -294,6 +302,7 @@ impl Sweep {
             waits: Cell::new(0),
             heads: Cell::new(true),
             expired: Cell::new(false),
+            retired: Cell::new(false),
             resets: Cell::new(false),
             received: Cell::new(0),
             sent: Cell::new(0),

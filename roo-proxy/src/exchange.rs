@@ -122,7 +122,14 @@ fn route(client: &Client, target: &Target, path: &str) -> Result<Found, Failure>
 }
 
 fn found(client: &Client, target: &Target, entry: Arc<Entry>) -> Result<Found, Failure> {
-    if is_misdirected(client, target, &entry) { Err(Failure::Misdirected) } else { Ok(Found::Route(entry)) }
+    if !is_misdirected(client, target, &entry) {
+        return Ok(Found::Route(entry));
+    }
+    if client.tls.as_ref().is_some_and(|tls| tls.name == target.host) {
+        // Nothing on it will be for its own host any more, and many clients do not leave a connection for this answer.
+        client.activity.retire();
+    }
+    Err(Failure::Misdirected)
 }
 
 /// Whether the request is for a host that the certificate of its connection does not stand for, or for a route that asks

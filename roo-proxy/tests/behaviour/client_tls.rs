@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::Response;
+use hyper::body::Incoming;
 use roo_proxy::{Certificates, TicketKeys};
 use rustls::client::{ClientConnection, Resumption};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -14,8 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::bench::{Authority, Bench, SOON};
-use crate::client::{request2, status};
+use crate::bench::{Authority, Bench, SOON, until};
+use crate::client::{request1, request2, status, text};
 use crate::upstream::Upstream;
 
 const TLS12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
@@ -70,6 +72,14 @@ fn seen(answer: &Option<(String, ClientConnection)>) -> Option<Value> {
 
 fn kind(answer: &Option<(String, ClientConnection)>) -> Option<HandshakeKind> {
     answer.as_ref()?.1.handshake_kind()
+}
+
+/// The status of a response, whose body is taken.
+async fn status_of(response: impl Future<Output = hyper::Result<Response<Incoming>>>) -> u16 {
+    let response = response.await.unwrap();
+    let status = response.status().as_u16();
+    text(response).await;
+    status
 }
 
 fn route(upstream: &Upstream, client_tls: Value) -> String {
@@ -165,10 +175,20 @@ async fn another_hosts_connection_does_not_get_around_a_certificate() {
         let response = client.send_request(request2("GET", host, "/")).await.unwrap();
         assert_eq!(response.status(), expected, "{host}");
     }
-    // What a route asks for counts from then on, for connections that are there already as well.
-    bench.only_routes(&[("open.shop.test:https", route(&upstream, json!({ "ca": clients.pem() })))]);
-    let response = client.send_request(request2("GET", "open.shop.test", "/")).await.unwrap();
-    assert_eq!(response.status(), 421);
+}
+
+#[tokio::test]
+async fn a_connection_from_before_a_certificate_was_asked_for_ends() {
+    let (bench, upstream, clients) = (Bench::start(), Upstream::echo("a").await, Authority::new());
+    bench.routes(&[("shop.test:https", upstream.url())]);
+    let (mut first, mut second) = (bench.https1("shop.test").await, bench.https2("shop.test").await);
+    assert_eq!(status_of(first.send_request(request1("GET", "shop.test", "/"))).await, 200);
+    assert_eq!(status_of(second.send_request(request2("GET", "shop.test", "/"))).await, 200);
+    bench.only_routes(&[("shop.test:https", route(&upstream, json!({ "ca": clients.pem() })))]);
+    assert_eq!(status_of(first.send_request(request1("GET", "shop.test", "/"))).await, 421);
+    assert_eq!(status_of(second.send_request(request2("GET", "shop.test", "/"))).await, 421);
+    until("the connection of HTTP/1 has ended", || first.is_closed()).await;
+    until("the connection of HTTP/2 has ended", || second.is_closed()).await;
 }
 
 #[tokio::test]
