@@ -39,7 +39,8 @@ pub struct Config {
     /// Directories whose sockets destinations such as `unix:/run/app.sock` may name, deep below as well. Default
     /// none: a socket may be a door to the whole machine, as that of a container engine is.
     pub unix_upstreams: Vec<PathBuf>,
-    /// The port that redirects to https name; `None` takes the https listener's.
+    /// The port that redirects to https name, and whose route says what is asked of handshakes at the https listener;
+    /// `None` takes the listener's own.
     pub https_port: Option<u16>,
     /// The log of requests. Default none.
     pub access_log: Option<AccessLog>,

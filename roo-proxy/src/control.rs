@@ -155,7 +155,8 @@ pub(crate) struct Shared {
     pub(crate) ports: ArcSwap<Ports>,
     /// Where this process listens itself, apart from those.
     pub(crate) listeners: Vec<SocketAddr>,
-    /// The port that redirects name.
+    /// The port of the https listener, and the one that clients and redirects name for it.
+    own_https_port: u16,
     pub(crate) https_port: u16,
     pub(crate) counts: Counts,
     pub(crate) access: Option<Writer>,
@@ -198,6 +199,7 @@ impl Shared {
             tls_answers: watch::Sender::default(),
             events,
             names: OnceLock::new(),
+            own_https_port: listeners.https().port(),
             https_port: config.https_port.unwrap_or(listeners.https().port()),
             config,
             counts: Counts {
@@ -209,5 +211,11 @@ impl Shared {
             access,
             inquiries,
         }
+    }
+
+    /// The port that clients name who came to this one over TLS, as far as that is known: what is forwarded to the https
+    /// listener came to the port that redirects name.
+    pub(crate) fn named_port(&self, local: u16) -> u16 {
+        if local == self.own_https_port { self.https_port } else { local }
     }
 }

@@ -88,7 +88,7 @@ fn routed_name(worker: &Worker, start: &StartHandshake<Stream>, port: u16) -> Op
     let hello = start.client_hello();
     let name = HostName::parse(hello.server_name()?).ok()?;
     let routes = worker.shared.routes.load();
-    let of_port = routes.find(&name, Some(port), Scheme::Https);
+    let of_port = routes.find(&name, Some(worker.shared.named_port(port)), Scheme::Https);
     let entry = of_port.or_else(|| routes.entry_of(&name, Scheme::Https))?.clone();
     Some((name, entry))
 }

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Response;
 use hyper::body::Incoming;
-use roo_proxy::{Certificates, TicketKeys};
+use roo_proxy::{Certificates, Config, TicketKeys};
 use rustls::client::{ClientConnection, Resumption};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, SupportedProtocolVersion};
@@ -204,6 +204,23 @@ async fn each_port_asks_for_its_own() {
     // The route of that port alone has asked for it.
     bench.routes(&[("shop.test:https", upstream.url())]);
     assert!(answer(None).await);
+}
+
+#[tokio::test]
+async fn the_listener_asks_for_what_its_published_port_does() {
+    let bench = Bench::with(Config { https_port: Some(443), ..Config::default() });
+    let (upstream, clients) = (Upstream::echo("a").await, Authority::new());
+    let (must, open) = (route(&upstream, json!({ "ca": clients.pem() })), upstream.url());
+    let origin = format!("shop.test:{}:https", bench.https.port());
+    let known = clients.issue(&["one.test"]).1;
+    // That of the listener's own port is nobody's who comes by the published one.
+    for (published, own, is_open) in [(&must, &open, false), (&open, &must, true)] {
+        bench.routes(&[("shop.test:https", published), (origin.as_str(), own)]);
+        for (shows, is_served) in [(None, is_open), (Some(known.clone()), true)] {
+            let answer = ask(&bench, &client(&bench, TLS13, shows), "shop.test", "").await;
+            assert_eq!(seen(&answer).is_some(), is_served, "{published}");
+        }
+    }
 }
 
 #[tokio::test]
