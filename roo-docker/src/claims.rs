@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    client::Description,
-    labels::{self, Claim, Fault},
+    description::Description,
+    labels::{self, Fault},
     snapshot::{LabelRoute, Problem, Service},
 };
 
 /// Reads the labels of all services and settles claims: of two services that claim the same origin, the
 /// first by name has it, and the other is told so. Services and problems come out sorted, so equal input
 /// in any order gives equal output.
-pub(crate) fn settle(mut descriptions: Vec<Description>) -> (Vec<Service>, Vec<Problem>) {
+#[must_use]
+pub fn settle(mut descriptions: Vec<Description>) -> (Vec<Service>, Vec<Problem>) {
     descriptions.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let mut register = Register::default();
     let services = descriptions.into_iter().map(|description| register.admit(description)).collect();
@@ -30,24 +31,24 @@ struct Register {
 impl Register {
     fn admit(&mut self, description: Description) -> Service {
         let Description { id, name, .. } = &description;
-        let (claims, problems) =
+        let (asked, problems) =
             labels::read(name, &description.service_labels, &description.container_labels, &description.ports);
         self.problems.extend(problems);
-        let mut routes: Vec<LabelRoute> = claims.into_iter().filter_map(|claim| self.grant(name, claim)).collect();
+        let mut routes: Vec<LabelRoute> = asked.into_iter().filter_map(|route| self.grant(name, route)).collect();
         routes.sort();
         Service { id: id.clone(), name: name.clone(), routes }
     }
 
-    fn grant(&mut self, service: &str, claim: Claim) -> Option<LabelRoute> {
-        let origin = claim.route.origin();
+    fn grant(&mut self, service: &str, route: LabelRoute) -> Option<LabelRoute> {
+        let origin = route.origin();
         if let Some(owner) = self.owners.get(&origin) {
             let owner = owner.clone();
             let fault = Fault::Taken { origin, owner };
-            self.problems.push(fault.problem(service, claim.label));
+            self.problems.push(fault.problem(service, route.label));
             return None;
         }
         self.owners.insert(origin, service.to_owned());
-        Some(claim.route)
+        Some(route)
     }
 }
 

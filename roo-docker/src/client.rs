@@ -1,12 +1,8 @@
 //! The Docker engine, as far as Roo asks it. The only module that names bollard.
 //!
-//! All calls are GET on `/events`, `/services` and `/_ping`, so a read-only socket is enough.
+//! All calls are GET on `/events`, `/services`, `/images/<name>/json` and `/_ping`, so a read-only socket is enough.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
@@ -17,18 +13,10 @@ use bollard::{
 use futures_util::{Stream, StreamExt};
 use tokio::time::timeout;
 
-/// A service as the engine describes it, reduced to what labels need.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Description {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    /// `deploy.labels` of a stack file.
-    pub(crate) service_labels: BTreeMap<String, String>,
-    /// `labels` of a stack file.
-    pub(crate) container_labels: BTreeMap<String, String>,
-    /// TCP ports inside the container that the service publishes, sorted, each once.
-    pub(crate) ports: Vec<u16>,
-}
+use crate::{
+    description::Description,
+    labels::{Exposed, Ports},
+};
 
 /// Why the engine told us nothing.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +70,21 @@ impl Engine {
         let list = self.docker.list_services(None::<ListServicesOptions>);
         let services = self.bounded("list services", CALL_TIMEOUT, list).await?;
         Ok(services.into_iter().filter_map(describe).collect())
+    }
+
+    /// The TCP ports that an image exposes. A failure is part of the answer: it concerns this image alone.
+    /// Bounded by [`IMAGE_TIMEOUT`]; may be dropped at any time.
+    pub(crate) async fn exposed(&self, image: &str) -> Exposed {
+        match self.bounded("inspect an image", IMAGE_TIMEOUT, self.docker.inspect_image(image)).await {
+            Ok(inspected) => {
+                let ports = inspected.config.and_then(|config| config.exposed_ports);
+                Exposed::Ports(exposed_ports(&ports.unwrap_or_default()))
+            }
+            Err(EngineError::Refused { status: 404, .. }) => {
+                Exposed::Unknown(format!("its image {image} is not on this manager, so what it exposes is not known"))
+            }
+            Err(error) => Exposed::Unknown(format!("what its image {image} exposes is not known, since {error}")),
+        }
     }
 
     /// One item for each change of a service. Ends with the connection or at the first undecodable event.
@@ -167,14 +170,11 @@ fn describe(service: models::Service) -> Option<Description> {
     Some(Description {
         id: service.id.filter(|id| !id.is_empty())?,
         name: spec.name.filter(|name| !name.is_empty())?,
-        service_labels: sorted(spec.labels),
-        container_labels: sorted(container.and_then(|container| container.labels)),
-        ports: tcp_ports(published.unwrap_or_default()),
+        service_labels: spec.labels.unwrap_or_default().into_iter().collect(),
+        image: container.as_ref().and_then(|container| container.image.clone()).unwrap_or_default(),
+        container_labels: container.and_then(|container| container.labels).unwrap_or_default().into_iter().collect(),
+        ports: Ports { published: tcp_ports(published.unwrap_or_default()), exposed: Exposed::NotAsked },
     })
-}
-
-fn sorted(labels: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
-    labels.unwrap_or_default().into_iter().collect()
 }
 
 fn tcp_ports(published: Vec<models::EndpointPortConfig>) -> Vec<u16> {
@@ -190,8 +190,20 @@ fn tcp_ports(published: Vec<models::EndpointPortConfig>) -> Vec<u16> {
     ports
 }
 
+/// Of texts such as `8080/tcp`; without a protocol it is TCP.
+fn exposed_ports(texts: &[String]) -> Vec<u16> {
+    let tcp = |text: &String| text.strip_suffix("/tcp").unwrap_or(text).parse().ok().filter(|port| *port != 0);
+    let mut ports: Vec<u16> = texts.iter().filter_map(tcp).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
 /// Where Docker listens unless told otherwise.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// For a whole answer; listing thousands of services takes well under a second.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For one image; services wait for it.
+const IMAGE_TIMEOUT: Duration = Duration::from_secs(3);

@@ -9,7 +9,8 @@
 //! - **problem**: a label that asks for something Roo can't do, with the fix.
 //!
 //! [`watch`] follows one engine and publishes [`Snapshot`]s. The crate neither stores routes nor serves
-//! them: whoever receives the snapshots does. Reading labels is [`parse_labels`], a pure function.
+//! them: whoever receives the snapshots does. Reading labels is [`settle`], a pure function, which files can be given to
+//! as well.
 
 mod snapshot;
 mod watcher;
@@ -17,8 +18,12 @@ mod watcher;
 mod backoff;
 mod claims;
 mod client;
+mod description;
+mod images;
 mod labels;
 
-pub use labels::parse_labels;
-pub use snapshot::{LabelRoute, Problem, Service, Snapshot, State};
+pub use claims::settle;
+pub use description::Description;
+pub use labels::{Exposed, Ports};
+pub use snapshot::{LabelRoute, Problem, Service, Setting, SettingValue, Severity, Snapshot, State, Target};
 pub use watcher::{Config, Handle, RescanError, Watcher, watch};

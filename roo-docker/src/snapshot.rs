@@ -47,7 +47,7 @@ pub struct Service {
     pub routes: Vec<LabelRoute>,
 }
 
-/// A route as labels ask for it.
+/// A route as labels ask for it. Whether its parts are ones that can be served is for the receiver to judge.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct LabelRoute {
     /// The host that clients ask for: lower case, no trailing dot, `*.` in front for a wildcard.
@@ -56,8 +56,48 @@ pub struct LabelRoute {
     pub port: Option<u16>,
     /// `https` or `http`, as clients speak to Roo.
     pub scheme: String,
-    /// Where requests go: a URL such as `http://test_test:80`, host as the label has it.
-    pub destination: String,
+    /// Where requests go, at least one.
+    pub to: Vec<Target>,
+    /// What else labels say about the route.
+    pub settings: Vec<Setting>,
+    /// The label that asks for the origin.
+    pub label: String,
+    /// The label that names the destinations; that of the origin where none does.
+    pub to_label: String,
+}
+
+/// One destination of a route.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Target {
+    /// A URL such as `http://test_test:80`, host as the label has it.
+    pub url: String,
+    /// Its share of the requests beside those of the others.
+    pub weight: Option<u64>,
+}
+
+/// One field of a route's document that a label sets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Setting {
+    /// The label.
+    pub label: String,
+    /// The field's name, a dot between an object and its member: `balance`, `tls.server_name`.
+    pub field: String,
+    /// What to put there.
+    pub value: SettingValue,
+}
+
+/// A value as a document has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(untagged)]
+pub enum SettingValue {
+    /// True or false.
+    Flag(bool),
+    /// A whole number.
+    Number(u64),
+    /// Text.
+    Text(String),
+    /// A list of texts.
+    List(Vec<String>),
 }
 
 /// A label that can't be followed.
@@ -69,6 +109,18 @@ pub struct Problem {
     pub label: String,
     /// What is wrong, with the value, and how to mend it.
     pub message: String,
+    /// Whether routes are missing because of it.
+    pub severity: Severity,
+}
+
+/// How much a problem matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// A route that was asked for does not come into being.
+    Error,
+    /// The routes are there, perhaps not as they were meant.
+    Warning,
 }
 
 impl Snapshot {

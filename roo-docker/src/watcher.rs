@@ -14,6 +14,7 @@ use crate::{
     backoff::Backoff,
     claims,
     client::{Engine, EngineError},
+    images::Images,
     snapshot::{Snapshot, State},
 };
 
@@ -73,6 +74,7 @@ pub fn watch(config: Config, shutdown: CancellationToken) -> Watcher {
         publisher,
         rescans,
         waiting: Vec::new(),
+        images: Images::default(),
     };
     Watcher {
         snapshots,
@@ -115,6 +117,7 @@ struct Pilot {
     rescans: mpsc::Receiver<oneshot::Sender<Arc<Snapshot>>>,
     /// Whoever asked for a rescan and is answered by the next publication.
     waiting: Vec<oneshot::Sender<Arc<Snapshot>>>,
+    images: Images,
 }
 
 impl Pilot {
@@ -165,7 +168,8 @@ impl Pilot {
 
     /// Reads all services and publishes what they ask for.
     async fn sync(&mut self, engine: &Engine) -> Result<(), EngineError> {
-        let descriptions = engine.services().await?;
+        let mut descriptions = engine.services().await?;
+        self.images.fill(engine, &mut descriptions).await;
         let (services, problems) = claims::settle(descriptions);
         let before = self.publisher.borrow().clone();
         for problem in problems.iter().filter(|p| !before.problems.contains(p)) {

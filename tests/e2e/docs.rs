@@ -489,10 +489,29 @@ fn every_setting_is_documented_with_its_names_and_default() -> Result<()> {
 fn label_names() -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     let native = code("roo-docker/src/labels/native.rs")?;
     let mut known = quoted_after(&native, ": &str = \"");
+    known.remove("roo.routes.");
+    known.extend(quoted_after(&label_fields()?, "kind( \""));
     known.extend(quoted_after(&code("roo-docker/src/labels/original.rs")?, ": &str = \""));
     known.insert(format!("{}<host>[:<port>]:<scheme>", key_form()?));
     let reserved = between(&native, "UNSUPPORTED: [&str; ", "];")?;
     Ok((known, reserved.split('"').skip(1).step_by(2).map(str::to_owned).collect()))
+}
+
+/// The table of labels that stand for a field each.
+fn label_fields() -> Result<String> {
+    let code = code("roo-docker/src/labels/settings.rs")?.replace("kind(\"", "kind( \"");
+    Ok(between(&code, "SETTINGS: &[Kind]", "];")?.to_owned())
+}
+
+#[test]
+fn every_field_of_a_route_has_a_label() -> Result<()> {
+    let mut fields = names(&rows("docs/routes.md", "## The route document")?);
+    for other in ["to", "source"] {
+        ensure!(fields.remove(other), "{other} is not documented");
+    }
+    let labelled = quoted_after(&label_fields()?, "\", \"");
+    ensure!(labelled == fields, "{labelled:?} {fields:?}");
+    Ok(())
 }
 
 fn key_form() -> Result<String> {
@@ -503,6 +522,10 @@ fn key_form() -> Result<String> {
 fn is_known_label(line: &str) -> Result<()> {
     let Some((label, _)) = line.trim().trim_start_matches('"').split_once([' ', '"']) else { return Ok(()) };
     let label = label.trim_end_matches(':');
+    let label = match label.strip_prefix("roo.routes.").and_then(|rest| rest.split_once('.')) {
+        Some((_, setting)) => &format!("roo.{setting}"),
+        None => label,
+    };
     let ours = ["roo.", "Origin", "Destination", "com.roo."].iter().any(|start| label.starts_with(start));
     ensure!(!ours || label_names()?.0.contains(label) || label.starts_with(&key_form()?), "{label} is no label");
     Ok(())

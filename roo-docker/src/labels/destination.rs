@@ -4,14 +4,11 @@ use std::net::Ipv6Addr;
 
 use url::{Host, Url};
 
-use super::{
-    Fault,
-    origin::{Scheme, check_name},
-};
+use super::{Fault, origin::check_name};
 
 /// A destination from its parts. The parts are checked already.
-pub(super) fn from_parts(scheme: Scheme, host: &str, port: u16) -> String {
-    format!("{}://{host}:{port}", scheme.as_str())
+pub(super) fn from_parts(scheme: &str, host: &str, port: u16) -> String {
+    format!("{scheme}://{host}:{port}")
 }
 
 /// Checks a host given by itself: a service's name, `tasks.<service>`, any other name, or an address.

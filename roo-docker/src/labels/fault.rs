@@ -1,5 +1,7 @@
 //! What can be wrong with a label, in the words the user reads.
 
+use crate::snapshot::Severity;
+
 /// A fault of one label. Its text names the value and the fix; the label's name stands beside it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
@@ -34,12 +36,36 @@ pub(crate) enum Fault {
     DestinationHost { value: String },
     #[error("is '{value}': put the port into DestinationPort and only the name here")]
     DestinationHostHasPort { value: String },
+    #[error("is '{value}': write true or false")]
+    Flag { value: String },
+    #[error("is '{value}': write a whole number")]
+    Number { value: String },
     #[error(
-        "is missing, and the service publishes {}, so it can't be guessed: set it to the port that the \
-         service listens on inside its container, for example roo.port: 80",
+        "holds '{value}': write URLs separated by commas, each with its weight from 0 to 100 behind a blank if it shall have one, such as http://tasks.shop_web:80 90, http://tasks.shop_next:80 10"
+    )]
+    Target { value: String },
+    #[error("is '{value}': write https, http, or both with a comma between")]
+    OriginScheme { value: String },
+    #[error("is '{value}': write http, https or h2c")]
+    ServiceScheme { value: String },
+    #[error("is not looked at, since '{because}' says where requests go: remove one of the two")]
+    Unused { because: String },
+    #[error(
+        "is missing, the service publishes {}, and {exposed}, so it can't be guessed: set it to the port that the \
+         service listens on inside its container, for example {example}",
         ports(.published)
     )]
-    PortUnknown { published: Vec<u16> },
+    PortUnknown { published: Vec<u16>, exposed: String, example: String },
+    #[error(
+        "is missing, and which port the image exposes can't be seen from here, so 80 stands in its place: if that \
+         is not the only one, set it, for example {example}"
+    )]
+    PortUnseen { example: String },
+    #[error(
+        "is {port}, but the image exposes {} alone: correct it, unless the service really listens on {port}",
+        ports(.exposed)
+    )]
+    PortNotExposed { port: u16, exposed: Vec<u16> },
     #[error(
         "is no origin ({reason}): write com.roo.host:<host>[:<port>]:<scheme>, such as com.roo.host:shop.example:https"
     )]
@@ -57,9 +83,26 @@ pub(crate) enum Fault {
     Taken { origin: String, owner: String },
 }
 
-fn ports(published: &[u16]) -> String {
+impl Fault {
+    /// Whether routes are missing because of it.
+    pub(crate) fn severity(&self) -> Severity {
+        match self {
+            Self::Differs { .. }
+            | Self::UnknownNear { .. }
+            | Self::Unknown { .. }
+            | Self::Unsupported
+            | Self::Unused { .. }
+            | Self::PortUnseen { .. }
+            | Self::PortNotExposed { .. } => Severity::Warning,
+            _ => Severity::Error,
+        }
+    }
+}
+
+pub(crate) fn ports(published: &[u16]) -> String {
     match published {
         [] => "no port".into(),
+        [only] => format!("the port {only}"),
         many => {
             let list: Vec<String> = many.iter().map(u16::to_string).collect();
             format!("the ports {}", list.join(", "))

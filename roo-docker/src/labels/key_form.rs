@@ -2,25 +2,26 @@
 //! destination's URL as its value.
 
 use super::{
-    Claim, Fault, destination,
+    Fault, destination,
     origin::{HostPort, Scheme},
     sheet::Sheet,
 };
+use crate::snapshot::LabelRoute;
 
 /// What the names of all such labels start with.
 pub(super) const PREFIX: &str = "com.roo.host:";
 
-pub(super) fn read(sheet: &mut Sheet) -> Vec<Claim> {
+pub(super) fn read(sheet: &mut Sheet) -> Vec<LabelRoute> {
     let labels = sheet.names(PREFIX);
     labels.into_iter().filter_map(|label| read_one(sheet, label)).collect()
 }
 
-fn read_one(sheet: &mut Sheet, label: String) -> Option<Claim> {
+fn read_one(sheet: &mut Sheet, label: String) -> Option<LabelRoute> {
     let value = sheet.value(&label)?;
     let origin = sheet.parsed(&label, label.strip_prefix(PREFIX)?, parse_origin);
     let to = sheet.parsed(&label, &value, destination::parse_url);
     let (host, scheme) = origin?;
-    Some(Claim { route: host.route(None, scheme, &to?), label })
+    Some(host.origin(None, scheme).route(&label, to?))
 }
 
 fn parse_origin(text: &str) -> Result<(HostPort, Scheme), Fault> {

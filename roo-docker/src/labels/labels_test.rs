@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::snapshot::{SettingValue, Severity, Target};
 
 /// Labels from `name=value` lines.
 fn labels(lines: &[&str]) -> BTreeMap<String, String> {
@@ -16,12 +17,36 @@ fn labels(lines: &[&str]) -> BTreeMap<String, String> {
 }
 
 fn parse(lines: &[&str]) -> (Vec<LabelRoute>, Vec<Problem>) {
-    parse_labels("shop_web", &labels(lines), &BTreeMap::new(), &[])
+    parse_labels(&labels(lines), &BTreeMap::new(), &[])
+}
+
+fn parse_labels(
+    service: &BTreeMap<String, String>,
+    container: &BTreeMap<String, String>,
+    published: &[u16],
+) -> (Vec<LabelRoute>, Vec<Problem>) {
+    parse_with(service, container, published, Exposed::NotAsked)
+}
+
+fn parse_with(
+    service: &BTreeMap<String, String>,
+    container: &BTreeMap<String, String>,
+    published: &[u16],
+    exposed: Exposed,
+) -> (Vec<LabelRoute>, Vec<Problem>) {
+    read("shop_web", service, container, &Ports { published: published.to_vec(), exposed })
 }
 
 /// Routes as `origin -> destination` lines.
 fn lines(routes: &[LabelRoute]) -> Vec<String> {
-    routes.iter().map(|route| format!("{} -> {}", route.origin(), route.destination)).collect()
+    let to = |target: &Target| match target.weight {
+        Some(weight) => format!("{} {weight}", target.url),
+        None => target.url.clone(),
+    };
+    let told = |route: &LabelRoute| {
+        format!("{} -> {}", route.origin(), route.to.iter().map(to).collect::<Vec<_>>().join(", "))
+    };
+    routes.iter().map(told).collect()
 }
 
 #[track_caller]
@@ -118,14 +143,14 @@ fn native_labels_lead_to_the_tasks_of_the_service_itself() {
 #[test]
 fn the_only_published_port_is_taken_and_several_are_not_guessed_from() {
     let host = labels(&["roo.host=shop.example"]);
-    let (routes, problems) = parse_labels("shop_web", &host, &BTreeMap::new(), &[3000]);
+    let (routes, problems) = parse_labels(&host, &BTreeMap::new(), &[3000]);
     assert_eq!(
         (lines(&routes), problems.len()),
         (vec!["https://shop.example -> http://tasks.shop_web:3000".into()], 0)
     );
 
     for (published, words) in [(vec![], "no port"), (vec![80, 9000], "the ports 80, 9000")] {
-        let (routes, problems) = parse_labels("shop_web", &host, &BTreeMap::new(), &published);
+        let (routes, problems) = parse_labels(&host, &BTreeMap::new(), &published);
         assert!(routes.is_empty());
         assert_eq!(problems[0].label, "roo.port");
         assert!(problems[0].message.contains(words) && problems[0].message.contains("roo.port: 80"));
@@ -137,7 +162,7 @@ fn labels_of_the_service_win_over_those_of_the_container_and_a_difference_is_tol
     let service = labels(&["OriginHosts=new.example", "DestinationPort=80", "com.docker.stack=x"]);
     let container =
         labels(&["OriginHosts=old.example", "DestinationPort= 80", "DestinationHost=test_test", "com.docker.stack=y"]);
-    let (routes, problems) = parse_labels("shop_web", &service, &container, &[]);
+    let (routes, problems) = parse_labels(&service, &container, &[]);
     assert_eq!(lines(&routes), ["https://new.example -> http://test_test:80"]);
     let [problem] = &problems[..] else { panic!("one problem expected, got {problems:#?}") };
     assert_eq!(problem.label, "OriginHosts");
@@ -233,7 +258,7 @@ fn a_wrong_key_form_is_named_with_the_fix() {
     ] {
         let line = format!("{label}={value}");
         let service = BTreeMap::from([(label.to_owned(), value.to_owned())]);
-        let (routes, problems) = parse_labels("shop_web", &service, &BTreeMap::new(), &[]);
+        let (routes, problems) = parse_labels(&service, &BTreeMap::new(), &[]);
         assert!(routes.is_empty(), "{line}");
         assert!(problems.len() == 1 && problems[0].message.contains(words), "{line}: {problems:#?}");
     }
@@ -257,6 +282,11 @@ fn unknown_labels_are_told_with_the_nearest_name() {
         ("originhosts", "'OriginHosts'"),
         ("destinationport", "'DestinationPort'"),
         ("roo.something.else", "known are roo.host"),
+        ("roo.balnce", "'roo.balance'"),
+        ("roo.routes.admin.hots", "'roo.routes.admin.host'"),
+        ("roo.routes.host", "'roo.routes.<name>.host'"),
+        ("roo.routes.a.enable", "known are roo.host"),
+        ("roo.routes.a.sticky", "not supported"),
         ("roo.path", "not supported"),
         ("com.roo.hosts:a:https", "'com.roo.host:<host>:<scheme>'"),
     ] {
@@ -286,11 +316,134 @@ fn the_list_of_hosts_is_bounded() {
     assert_eq!(kept.len(), 1000);
 }
 
+#[test]
+fn several_routes_of_a_service_share_nothing() {
+    expect(
+        &[
+            "roo.host=shop.example",
+            "roo.port=80",
+            "roo.routes.admin.host=admin.example, ops.example",
+            "roo.routes.admin.port=9000",
+            "roo.routes.admin.scheme=h2c",
+            "roo.routes.plain.host=plain.example",
+            "roo.routes.plain.origin.scheme=http, https",
+            "roo.routes.plain.port=81",
+        ],
+        &[
+            "https://admin.example -> h2c://tasks.shop_web:9000",
+            "https://ops.example -> h2c://tasks.shop_web:9000",
+            "http://plain.example -> http://tasks.shop_web:81",
+            "https://plain.example -> http://tasks.shop_web:81",
+            "https://shop.example -> http://tasks.shop_web:80",
+        ],
+    );
+    let kept = expect_problem(
+        &["roo.host=shop.example", "roo.port=80", "roo.routes.admin.port=9000"],
+        "roo.routes.admin.host",
+        &["missing", "'roo.routes.admin.port'", "roo.routes.admin.host: shop.example"],
+    );
+    assert_eq!(kept, ["https://shop.example -> http://tasks.shop_web:80"]);
+    expect_problem(
+        &["roo.host=a.example", "roo.port=80", "roo.routes.b.host=a.example", "roo.routes.b.port=81"],
+        "roo.routes.b.host",
+        &["http://tasks.shop_web:81", "'roo.host'", "http://tasks.shop_web:80"],
+    );
+}
+
+#[test]
+fn destinations_may_be_named_with_weights() {
+    expect(
+        &["roo.host=a.example", "roo.to=http://tasks.shop_web:80 90 , h2c://10.0.0.1 10"],
+        &["https://a.example -> http://tasks.shop_web:80 90, h2c://10.0.0.1 10"],
+    );
+    for wrong in ["http://x 101", "http://x 1 2", "shop_web", "http://x,,", "http://x heavy"] {
+        let line = format!("roo.to={wrong}");
+        assert!(expect_problem(&["roo.host=a.example", &line], "roo.to", &["weight from 0 to 100"]).is_empty());
+    }
+    let kept = expect_problem(
+        &["roo.host=a.example", "roo.to=http://x:1", "roo.port=80"],
+        "roo.port",
+        &["'roo.to'", "remove"],
+    );
+    assert_eq!(kept, ["https://a.example -> http://x:1"]);
+}
+
+#[test]
+fn settings_become_fields_of_the_document() {
+    let (routes, problems) = parse(&[
+        "roo.host=a.example",
+        "roo.port=80",
+        "roo.balance=latency",
+        "roo.ejection.percent-max=20",
+        "roo.tls.insecure=Yes",
+        "roo.allow-addresses=10.0.0.1, fe80::1,",
+    ]);
+    assert_eq!(problems, []);
+    let said: Vec<(&str, &SettingValue)> = routes[0].settings.iter().map(|s| (s.field.as_str(), &s.value)).collect();
+    assert_eq!(
+        said,
+        [
+            ("balance", &SettingValue::Text("latency".to_owned())),
+            ("ejection.percent_max", &SettingValue::Number(20)),
+            ("allow_addresses", &SettingValue::List(vec!["10.0.0.1".to_owned(), "fe80::1".to_owned()])),
+            ("tls.insecure", &SettingValue::Flag(true)),
+        ]
+    );
+    for (line, label, word) in [
+        ("roo.tls.insecure=perhaps", "roo.tls.insecure", "true or false"),
+        ("roo.ejection.failures=many", "roo.ejection.failures", "whole number"),
+        ("roo.balance=", "roo.balance", "empty"),
+    ] {
+        assert!(expect_problem(&["roo.host=a.example", "roo.port=80", line], label, &[word]).is_empty());
+    }
+}
+
+#[test]
+fn the_only_exposed_port_is_taken_and_a_published_one_goes_before() {
+    let host = labels(&["roo.host=a.example"]);
+    let parse = |published: &[u16], exposed| parse_with(&host, &BTreeMap::new(), published, exposed);
+    let (routes, problems) = parse(&[], Exposed::Ports(vec![3000]));
+    assert_eq!(
+        (lines(&routes), problems),
+        (vec!["https://a.example -> http://tasks.shop_web:3000".to_owned()], vec![])
+    );
+    let (routes, _) = parse(&[80], Exposed::Ports(vec![3000]));
+    assert_eq!(lines(&routes), ["https://a.example -> http://tasks.shop_web:80"]);
+
+    for (exposed, word) in [
+        (Exposed::Ports(vec![]), "its image exposes no port"),
+        (Exposed::Ports(vec![80, 443]), "its image exposes the ports 80, 443"),
+        (Exposed::Unknown("its image x is not on this manager".to_owned()), "x is not on this manager"),
+    ] {
+        let (routes, problems) = parse(&[], exposed);
+        assert!(routes.is_empty());
+        assert_eq!((problems[0].label.as_str(), problems[0].severity), ("roo.port", Severity::Error));
+        assert!(problems[0].message.contains(word), "{}", problems[0].message);
+    }
+    let (routes, problems) = parse(&[], Exposed::Unseen);
+    assert_eq!(lines(&routes), ["https://a.example -> http://tasks.shop_web:80"]);
+    assert_eq!(problems[0].severity, Severity::Warning);
+}
+
+#[test]
+fn a_port_that_the_image_does_not_expose_is_doubted() {
+    let parse = |exposed: Vec<u16>| {
+        let lines = labels(&["roo.host=a.example", "roo.port=8080"]);
+        parse_with(&lines, &BTreeMap::new(), &[], Exposed::Ports(exposed))
+    };
+    let (routes, problems) = parse(vec![80]);
+    assert_eq!(lines(&routes), ["https://a.example -> http://tasks.shop_web:8080"]);
+    assert_eq!((problems[0].label.as_str(), problems[0].severity), ("roo.port", Severity::Warning));
+    assert!(problems[0].message.contains("8080") && problems[0].message.contains("the port 80 alone"));
+    assert!(parse(vec![]).1.is_empty() && parse(vec![80, 8080]).1.is_empty());
+}
+
 /// Names that matter, names that nearly do, and noise.
 fn any_label() -> impl Strategy<Value = String> {
-    let names: Vec<&str> = native::ALL.into_iter().chain(original::ALL).chain(native::UNSUPPORTED).collect();
+    let names: Vec<&str> = native::names().chain(original::ALL).chain(native::UNSUPPORTED).collect();
     prop_oneof![
         4 => prop::sample::select(names).prop_map(str::to_owned),
+        2 => "roo\\.routes\\.[a-z-]{0,3}\\.(host|port|to|balance|hots|path)",
         2 => "com\\.roo\\.host:[a-z*.\\[\\]:0-9-]{0,20}:(http|https|x)?",
         1 => "(roo\\.|com\\.roo\\.|)\\PC{0,20}",
     ]
@@ -318,12 +471,15 @@ proptest! {
         container in any_labels(),
         ports in prop::collection::vec(1u16.., 0..3),
     ) {
-        let (routes, problems) = parse_labels("shop_web", &service, &container, &ports);
+        let (routes, problems) = parse_labels(&service, &container, &ports);
         for route in &routes {
             prop_assert_eq!(&origin::HostPort::parse(&route.host).unwrap().host, &route.host);
             prop_assert!(!matches!((route.scheme.as_str(), route.port), ("https", Some(443)) | ("http", Some(80)) | (_, Some(0))));
             prop_assert!(matches!(route.scheme.as_str(), "http" | "https"));
-            prop_assert!(destination::parse_url(&route.destination).is_ok(), "{}", route.destination);
+            prop_assert!(!route.to.is_empty());
+            if route.to_label != route.label && !route.to_label.ends_with(".to") {
+                prop_assert!(url::Url::parse(&route.to[0].url).is_ok(), "{:?}", route.to);
+            }
         }
         let mut origins: Vec<String> = routes.iter().map(LabelRoute::origin).collect();
         let all = origins.len();

@@ -11,9 +11,12 @@ mod key_form;
 mod native;
 mod origin;
 mod original;
+mod ports;
+mod settings;
 mod sheet;
 
 pub(crate) use fault::Fault;
+pub use ports::{Exposed, Ports};
 use sheet::Sheet;
 
 use crate::snapshot::{LabelRoute, Problem};
@@ -22,65 +25,50 @@ use crate::snapshot::{LabelRoute, Problem};
 ///
 /// `service_labels` are those of the service (`deploy.labels` in a stack file), `container_labels` those
 /// of its containers (`labels`); the former win, and where they differ a problem says so.
-/// `published_ports` are the TCP ports inside the container that the service publishes: with exactly one,
-/// `roo.port` may be left out.
+/// Where no label names the port of a native route, `ports` decide.
 ///
 /// Routes come out sorted, each origin once. A label that can't be followed yields a [`Problem`] and takes
 /// down only the routes that depend on it. Labels of other programs are not looked at. Never panics.
-pub fn parse_labels(
-    service: &str,
-    service_labels: &BTreeMap<String, String>,
-    container_labels: &BTreeMap<String, String>,
-    published_ports: &[u16],
-) -> (Vec<LabelRoute>, Vec<Problem>) {
-    let (claims, problems) = read(service, service_labels, container_labels, published_ports);
-    (claims.into_iter().map(|claim| claim.route).collect(), problems)
-}
-
-/// A route with the label that asks for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Claim {
-    pub(crate) label: String,
-    pub(crate) route: LabelRoute,
-}
-
-/// As [`parse_labels`], naming the label behind each route.
 pub(crate) fn read(
     service: &str,
     service_labels: &BTreeMap<String, String>,
     container_labels: &BTreeMap<String, String>,
-    published_ports: &[u16],
-) -> (Vec<Claim>, Vec<Problem>) {
+    ports: &Ports,
+) -> (Vec<LabelRoute>, Vec<Problem>) {
     let mut sheet = Sheet::merge(service_labels, container_labels);
     if sheet.off() {
         return (Vec::new(), sheet.problems(service));
     }
     // Where families of one service disagree about an origin, the earlier in this order has it.
-    let mut asked = native::read(&mut sheet, service, published_ports);
+    let mut asked = native::read(&mut sheet, service, ports);
     asked.extend(key_form::read(&mut sheet));
     asked.extend(original::read(&mut sheet));
-    let claims = distinct(&mut sheet, asked);
-    (claims, sheet.problems(service))
+    let routes = distinct(&mut sheet, asked);
+    (routes, sheet.problems(service))
 }
 
-/// Each origin once. The same route asked for twice is fine, two destinations for one origin are not.
-fn distinct(sheet: &mut Sheet, asked: Vec<Claim>) -> Vec<Claim> {
-    let mut by_origin: BTreeMap<_, Claim> = BTreeMap::new();
-    for claim in asked {
-        let LabelRoute { host, port, scheme, .. } = &claim.route;
-        let origin = (host.clone(), *port, scheme.clone());
+/// Whether these labels speak of native routes, so that it matters which ports the image exposes.
+pub(crate) fn is_native(label: &str) -> bool {
+    native::is_known(label)
+}
+
+/// Each origin once. The same route asked for twice is fine, two different ones for one origin are not.
+fn distinct(sheet: &mut Sheet, asked: Vec<LabelRoute>) -> Vec<LabelRoute> {
+    let mut by_origin: BTreeMap<_, LabelRoute> = BTreeMap::new();
+    for route in asked {
+        let origin = (route.host.clone(), route.port, route.scheme.clone());
         match by_origin.get(&origin) {
             None => {
-                by_origin.insert(origin, claim);
+                by_origin.insert(origin, route);
             }
-            Some(first) if first.route == claim.route => {}
+            Some(first) if first.agrees(&route) => {}
             Some(first) => sheet.fault(
-                claim.label,
+                route.label.clone(),
                 Fault::ClaimedTwice {
-                    origin: first.route.origin(),
+                    origin: first.origin(),
                     label: first.label.clone(),
-                    kept: first.route.destination.clone(),
-                    dropped: claim.route.destination,
+                    kept: first.urls(),
+                    dropped: route.urls(),
                 },
             ),
         }

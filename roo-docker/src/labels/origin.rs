@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::Fault;
-use crate::snapshot::LabelRoute;
+use crate::snapshot::{LabelRoute, Setting, Target};
 
 /// How clients speak to Roo, and how Roo speaks to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,24 +58,59 @@ impl HostPort {
         Ok(Self { host, port })
     }
 
-    /// The route from here to `destination`. A port of the host's own beats `port`; the scheme's default
-    /// is dropped.
-    pub(super) fn route(self, port: Option<u16>, scheme: Scheme, destination: &str) -> LabelRoute {
-        let port = self.port.or(port);
+    /// The origin under `scheme`. A port of the host's own beats `port`; the scheme's default is dropped.
+    pub(super) fn origin(self, port: Option<u16>, scheme: Scheme) -> Origin {
+        let port = self.port.or(port).filter(|port| *port != scheme.default_port());
+        Origin { host: self.host, port, scheme }
+    }
+}
+
+/// What clients ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    host: String,
+    port: Option<u16>,
+    scheme: Scheme,
+}
+
+impl Origin {
+    /// The route from here to one destination, asked for by `label`.
+    pub(super) fn route(self, label: &str, url: String) -> LabelRoute {
+        self.route_to(label, vec![Target { url, weight: None }], label, Vec::new())
+    }
+
+    /// The route from here to several, with settings.
+    pub(super) fn route_to(self, label: &str, to: Vec<Target>, to_label: &str, settings: Vec<Setting>) -> LabelRoute {
         LabelRoute {
             host: self.host,
-            port: port.filter(|port| *port != scheme.default_port()),
-            scheme: scheme.as_str().to_owned(),
-            destination: destination.to_owned(),
+            port: self.port,
+            scheme: self.scheme.as_str().to_owned(),
+            to,
+            settings,
+            label: label.to_owned(),
+            to_label: to_label.to_owned(),
         }
     }
 }
 
 impl LabelRoute {
     /// The origin as a URL without path.
-    pub(crate) fn origin(&self) -> String {
+    #[must_use]
+    pub fn origin(&self) -> String {
         let port = self.port.map_or(String::new(), |port| format!(":{port}"));
         format!("{}://{}{port}", self.scheme, self.host)
+    }
+
+    /// The URLs of the destinations, a comma between.
+    pub(crate) fn urls(&self) -> String {
+        let urls: Vec<&str> = self.to.iter().map(|target| target.url.as_str()).collect();
+        urls.join(", ")
+    }
+
+    /// Whether requests fare the same on both.
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        let said = |route: &Self| route.settings.iter().map(|s| (s.field.clone(), s.value.clone())).collect::<Vec<_>>();
+        self.to == other.to && said(self) == said(other)
     }
 }
 

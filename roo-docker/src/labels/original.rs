@@ -1,11 +1,11 @@
 //! The family of the original Roo: `OriginHosts` and its companions.
 
 use super::{
-    Claim, destination,
-    native::{read_hosts, read_scheme},
-    origin::{Scheme, parse_port},
+    destination,
+    origin::{HostPort, Scheme, parse_port},
     sheet::Sheet,
 };
+use crate::snapshot::LabelRoute;
 
 /// Hosts, separated by commas.
 const ORIGIN_HOSTS: &str = "OriginHosts";
@@ -26,24 +26,23 @@ const DESTINATION_SCHEME: &str = "DestinationScheme";
 pub(super) const ALL: [&str; 7] =
     [ORIGIN_HOSTS, ORIGIN_HOST, ORIGIN_SCHEME, ORIGIN_PORT, DESTINATION_HOST, DESTINATION_PORT, DESTINATION_SCHEME];
 
-pub(super) fn read(sheet: &mut Sheet) -> Vec<Claim> {
+pub(super) fn read(sheet: &mut Sheet) -> Vec<LabelRoute> {
     let Some(because) = sheet.first_set(&ALL) else {
         return Vec::new();
     };
     let hosts = read_origin_hosts(sheet, because);
-    let scheme = read_scheme(sheet, ORIGIN_SCHEME, Scheme::Https);
+    let scheme = sheet.scheme(ORIGIN_SCHEME, Scheme::Https);
     let port = read_origin_port(sheet);
     let to = read_destination(sheet, because);
     let (Some(scheme), Some(port), Some(to)) = (scheme, port, to) else {
         return Vec::new();
     };
-    let mut claims = Vec::new();
+    let mut routes = Vec::new();
     for (label, list) in hosts {
-        for host in read_hosts(sheet, label, &list) {
-            claims.push(Claim { label: label.to_owned(), route: host.route(port, scheme, &to) });
-        }
+        let route = |host: HostPort| host.origin(port, scheme).route(label, to.clone());
+        routes.extend(sheet.hosts(label, &list).into_iter().map(route));
     }
-    claims
+    routes
 }
 
 /// The host labels that are set, with their lists.
@@ -66,8 +65,8 @@ fn read_destination(sheet: &mut Sheet, because: &str) -> Option<String> {
     let example = |label: &str, value: &str| format!("{label}: {value}");
     let host = sheet.required(DESTINATION_HOST, because, example(DESTINATION_HOST, "stack_service"));
     let port = sheet.required(DESTINATION_PORT, because, example(DESTINATION_PORT, "80"));
-    let scheme = read_scheme(sheet, DESTINATION_SCHEME, Scheme::Http);
+    let scheme = sheet.scheme(DESTINATION_SCHEME, Scheme::Http);
     let host = host.and_then(|value| sheet.parsed(DESTINATION_HOST, &value, destination::parse_host));
     let port = port.and_then(|value| sheet.parsed(DESTINATION_PORT, &value, parse_port));
-    Some(destination::from_parts(scheme?, &host?, port?))
+    Some(destination::from_parts(scheme?.as_str(), &host?, port?))
 }

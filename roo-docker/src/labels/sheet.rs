@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Fault, key_form, native, original};
+use super::{
+    Fault, key_form, native,
+    origin::{HostPort, Scheme},
+    original,
+    settings::parse_flag,
+};
 use crate::snapshot::Problem;
 
 /// Both levels of labels merged, only those that are Roo's or look as if they were meant to be.
@@ -69,8 +74,29 @@ impl Sheet {
     }
 
     /// Whether any of these labels is set, and which first.
-    pub(super) fn first_set(&self, labels: &[&'static str]) -> Option<&'static str> {
+    pub(super) fn first_set<'a>(&self, labels: &[&'a str]) -> Option<&'a str> {
         labels.iter().copied().find(|label| self.labels.contains_key(*label))
+    }
+
+    /// A scheme label: its default when it is not set, `None` when it is wrong.
+    pub(super) fn scheme(&mut self, label: &str, default: Scheme) -> Option<Scheme> {
+        match self.value(label) {
+            None => Some(default),
+            Some(value) => self.parsed(label, &value, Scheme::parse),
+        }
+    }
+
+    /// A comma list of hosts. One that is wrong does not disturb the others.
+    pub(super) fn hosts(&mut self, label: &str, list: &str) -> Vec<HostPort> {
+        let mut hosts = Vec::new();
+        for value in list.split(',').map(str::trim).filter(|value| !value.is_empty()) {
+            if hosts.len() == HOSTS_MAX {
+                self.fault(label, Fault::TooManyHosts { max: HOSTS_MAX });
+                break;
+            }
+            hosts.extend(self.parsed(label, value, HostPort::parse));
+        }
+        hosts
     }
 
     pub(super) fn fault(&mut self, label: impl Into<String>, fault: Fault) {
@@ -83,10 +109,9 @@ impl Sheet {
         let Some(value) = self.value(native::ENABLE) else {
             return false;
         };
-        match value.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => false,
-            "false" | "0" | "no" | "off" => true,
-            _ => {
+        match parse_flag(&value) {
+            Some(on) => !on,
+            None => {
                 self.fault(native::ENABLE, Fault::NotABoolean { value });
                 true
             }
@@ -107,8 +132,8 @@ impl Sheet {
             if known(&label) || label.starts_with(key_form::PREFIX) {
                 continue;
             }
-            let fault =
-                if native::UNSUPPORTED.contains(&label.as_str()) { Fault::Unsupported } else { unknown(&label) };
+            let reserved = native::general(&label).is_some_and(|label| native::UNSUPPORTED.contains(&label.as_str()));
+            let fault = if reserved { Fault::Unsupported } else { unknown(&label) };
             self.fault(label, fault);
         }
     }
@@ -117,7 +142,7 @@ impl Sheet {
 impl Fault {
     /// This fault of `label` as a problem of `service`.
     pub(crate) fn problem(&self, service: &str, label: String) -> Problem {
-        Problem { service: service.to_owned(), message: format!("{label} {self}"), label }
+        Problem { service: service.to_owned(), message: format!("{label} {self}"), label, severity: self.severity() }
     }
 }
 
@@ -130,21 +155,42 @@ fn is_ours(label: &str) -> bool {
 }
 
 fn known(label: &str) -> bool {
-    native::ALL.contains(&label) || original::ALL.contains(&label)
+    native::is_known(label) || original::ALL.contains(&label)
 }
 
 fn unknown(label: &str) -> Fault {
-    let names = || native::ALL.iter().chain(original::ALL.iter()).copied();
     let lower = label.to_ascii_lowercase();
-    let distance = |name: &&str| strsim::damerau_levenshtein(&lower, &name.to_ascii_lowercase());
-    match names().min_by_key(distance) {
-        _ if lower.starts_with("com.roo.") => {
-            Fault::UnknownNear { nearest: format!("{}<host>:<scheme>", key_form::PREFIX) }
-        }
-        Some(nearest) if distance(&nearest) <= TYPOS_MAX => Fault::UnknownNear { nearest: nearest.to_owned() },
-        _ => Fault::Unknown { known: names().collect::<Vec<_>>().join(", ") },
+    if lower.starts_with("com.roo.") {
+        return Fault::UnknownNear { nearest: format!("{}<host>:<scheme>", key_form::PREFIX) };
+    }
+    if let Some((group, rest)) = native::split(&lower) {
+        return match near(&rest) {
+            Some(nearest) if native::is_of_a_route(nearest) => Fault::UnknownNear { nearest: group.label(nearest) },
+            _ => Fault::Unknown { known: known_names() },
+        };
+    }
+    if lower.starts_with(native::ROUTES) {
+        return Fault::UnknownNear { nearest: format!("{}<name>.host", native::ROUTES) };
+    }
+    match near(&lower) {
+        Some(nearest) => Fault::UnknownNear { nearest: nearest.to_owned() },
+        None => Fault::Unknown { known: known_names() },
     }
 }
+
+/// The label that was most likely meant.
+fn near(lower: &str) -> Option<&'static str> {
+    let distance = |name: &str| strsim::damerau_levenshtein(lower, &name.to_ascii_lowercase());
+    let nearest = native::names().chain(original::ALL).min_by_key(|name| distance(name))?;
+    (distance(nearest) <= TYPOS_MAX).then_some(nearest)
+}
+
+fn known_names() -> String {
+    native::names().chain(original::ALL).collect::<Vec<_>>().join(", ")
+}
+
+/// Far above what one service is asked by, far below what would weigh on the store.
+const HOSTS_MAX: usize = 1000;
 
 /// More slips than this and the nearest name is a guess of ours rather than the user's intent.
 const TYPOS_MAX: usize = 3;

@@ -1,6 +1,7 @@
 //! A Docker engine on a Unix socket that answers what a test tells it to.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
@@ -45,6 +46,8 @@ impl Answer {
 pub(crate) struct Script {
     pub(crate) services: Answer,
     pub(crate) ping: Answer,
+    /// By name; others are not there.
+    pub(crate) images: HashMap<String, Answer>,
     /// `None` while the event stream is open to all; otherwise what it says instead.
     pub(crate) events: Option<Answer>,
     /// Path and query of every request, in order.
@@ -66,6 +69,7 @@ impl FakeEngine {
         let script = Script {
             services: Answer::json(services),
             ping: Answer::raw("OK"),
+            images: HashMap::new(),
             events: None,
             requests: Vec::new(),
             streams: Vec::new(),
@@ -162,6 +166,11 @@ async fn answer(request: Request<Incoming>, script: Arc<Mutex<Script>>) -> Resul
                 Some(answer) => answer.clone(),
                 None => return Ok(Response::new(open_stream(&mut script))),
             },
+            image if image.starts_with("/images/") => {
+                let name = image.trim_start_matches("/images/").trim_end_matches("/json");
+                let missing = || Answer::error(404, &format!("No such image: {name}"));
+                script.images.get(name).cloned().unwrap_or_else(missing)
+            }
             _ => Answer::error(404, "page not found"),
         }
     };
@@ -217,6 +226,20 @@ pub(crate) fn service(name: &str, service_labels: &Value, container_labels: &Val
 /// A service with the native label for this host.
 pub(crate) fn site(name: &str, host: &str) -> Value {
     service(name, &json!({ "roo.host": host }), &json!({}))
+}
+
+/// A service with this image that publishes nothing.
+pub(crate) fn unpublished(name: &str, labels: &Value, image: &str) -> Value {
+    let mut service = service(name, labels, &json!({}));
+    service["Spec"]["EndpointSpec"]["Ports"] = json!([]);
+    service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"] = json!(image);
+    service
+}
+
+/// What the engine tells of an image that exposes these.
+pub(crate) fn image(exposed: &[&str]) -> Answer {
+    let ports: serde_json::Map<String, Value> = exposed.iter().map(|port| ((*port).to_owned(), json!({}))).collect();
+    Answer::json(&json!({ "Id": "sha256:1", "Config": { "ExposedPorts": ports } }))
 }
 
 /// An event of a service, as one line.

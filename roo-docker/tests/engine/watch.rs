@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::fake::{Answer, FakeEngine, event, service, site};
+use crate::fake::{Answer, FakeEngine, event, image, service, site, unpublished};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -102,10 +102,38 @@ async fn services_are_seen_at_the_start() {
     let names: Vec<&str> = snapshot.services.iter().map(|service| service.name.as_str()).collect();
     assert_eq!(names, ["plain", "shop_web", "web"]);
     assert_eq!(snapshot.services[2].id, "id-web");
-    assert_eq!(snapshot.services[2].routes[0].destination, "http://tasks.web:3000", "the one TCP port it publishes");
-    assert_eq!(snapshot.services[1].routes[0].destination, "http://shop_web:80");
+    assert_eq!(snapshot.services[2].routes[0].to[0].url, "http://tasks.web:3000", "the one TCP port it publishes");
+    assert_eq!(snapshot.services[1].routes[0].to[0].url, "http://shop_web:80");
     assert_eq!(snapshot.problems.len(), 1, "labels differ between service and container");
     assert!(snapshot.synced_at.is_some_and(|at| at > 1_600_000_000_000));
+}
+
+#[tokio::test]
+async fn the_port_is_that_which_the_image_exposes_and_images_are_asked_about_once() {
+    let pinned = "x:1@sha256:aa";
+    let host = |host: &str| json!({ "roo.host": host });
+    let engine = FakeEngine::started(&json!([
+        unpublished("a", &host("a.example"), pinned),
+        unpublished("b", &host("b.example"), pinned),
+        unpublished("c", &host("c.example"), "absent:1"),
+        unpublished("d", &host("d.example"), "refused:1"),
+        unpublished("e", &json!({ "other": "label" }), "other:1"),
+    ]));
+    engine.script().images.insert(pinned.to_owned(), image(&["9000/tcp", "53/udp"]));
+    engine.script().images.insert("refused:1".to_owned(), Answer::error(403, "the proxy forbids it"));
+    let mut watched = Watched::new(&engine);
+    let snapshot = watched.until_hosts(&["a.example", "b.example"]).await;
+    assert_eq!(snapshot.services[0].routes[0].to[0].url, "http://tasks.a:9000");
+    let told: Vec<(&str, &str)> = snapshot.problems.iter().map(|p| (p.service.as_str(), p.label.as_str())).collect();
+    assert_eq!(told, [("c", "roo.port"), ("d", "roo.port")]);
+    assert!(snapshot.problems[0].message.contains("absent:1 is not on this manager"), "{:?}", snapshot.problems);
+    assert!(snapshot.problems[1].message.contains("the proxy forbids it"), "{:?}", snapshot.problems);
+
+    engine.script().images.insert("absent:1".to_owned(), image(&["80/tcp"]));
+    timeout(PATIENCE, watched.watcher.handle.rescan()).await.unwrap().unwrap();
+    watched.until_hosts(&["a.example", "b.example", "c.example"]).await;
+    assert_eq!(engine.asked(&format!("/images/{pinned}/")), 1, "what can't change is asked once");
+    assert_eq!(engine.asked("/images/other"), 0, "services without labels of ours are none of our business");
 }
 
 #[tokio::test]

@@ -20,6 +20,9 @@ pub(super) async fn render(State(api): Shared) -> impl IntoResponse {
     gauge!("roo_routes").set(api.routes.len() as f64);
     gauge!("roo_api_watches").set((WATCHERS_MAX - api.watchers.available_permits()) as f64);
     gauge!("roo_tls_certs_ending").set(api.certificates.ending() as f64);
+    if let Some(swarm) = &api.swarm {
+        gauge!("roo_config_rejected_labels").set(swarm.rejected() as f64);
+    }
     for (state, count) in api.certificates.states(&api.vault).await {
         gauge!("roo_tls_certs", "state" => state).set(count as f64);
     }

@@ -3,6 +3,7 @@
 //! A route written here says so in its `source` and is taken away again when its service goes. A route that
 //! somebody else wrote is never touched; a label that wants its origin is reported instead.
 
+mod document;
 mod plan;
 mod writer;
 
@@ -17,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 use super::lock::Locks;
 use super::routes::RouteBook;
 use plan::Conflict;
-pub(crate) use plan::SOURCE_PREFIX;
 use writer::Writer;
+
+/// Begins the `source` of routes that come from labels; the service's name follows.
+pub(crate) const SOURCE_PREFIX: &str = "docker:";
 
 /// What this node knows about the Swarm.
 #[derive(Clone)]
@@ -38,6 +41,11 @@ impl SwarmBook {
         summary["problems"] = json!(snapshot.problems);
         summary["conflicts"] = json!(*self.conflicts.borrow());
         summary
+    }
+
+    /// How many labels are not followed, or not as they stand.
+    pub(crate) fn rejected(&self) -> usize {
+        self.snapshots.borrow().problems.len() + self.conflicts.borrow().len()
     }
 
     /// Looks at the services now.

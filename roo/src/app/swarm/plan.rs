@@ -5,19 +5,18 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use roo_docker::Snapshot;
 use roo_kv::{Key, Revision};
-use roo_proxy::{Origin, Route};
-use serde_json::json;
+use roo_proxy::Route;
 
+use super::SOURCE_PREFIX;
+use super::document::{self, Drawn, Refused};
 use crate::app::routes::Routes;
 use crate::keys;
-
-/// Begins the `source` of routes that come from labels; the service's name follows.
-pub(crate) const SOURCE_PREFIX: &str = "docker:";
 
 /// A label that wants an origin which somebody else's route has, or that is no valid route.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Conflict {
     pub(super) service: String,
+    pub(super) label: String,
     pub(super) origin: String,
     pub(super) message: String,
 }
@@ -38,42 +37,40 @@ pub(super) enum Change {
 /// Compares labels and store.
 pub(super) fn plan(snapshot: &Snapshot, current: &Routes) -> Plan {
     let mut plan = Plan::default();
-    let mut desired: BTreeMap<Key, (String, Bytes, Route)> = BTreeMap::new();
-    for (service, label) in snapshot.routes() {
-        let origin = match label.port {
-            Some(port) => format!("{}:{port}:{}", label.host, label.scheme),
-            None => format!("{}:{}", label.host, label.scheme),
+    let mut desired: BTreeMap<Key, Desired> = BTreeMap::new();
+    for (service, asked) in snapshot.routes() {
+        let origin = document::origin(asked);
+        let conflict = |Refused { label, message }| Conflict {
+            service: service.name.clone(),
+            message: format!("{label}: {message}"),
+            label,
+            origin: origin.clone(),
         };
-        let conflict = |message: String| Conflict { service: service.name.clone(), origin: origin.clone(), message };
-        let document = json!({ "to": [label.destination], "source": format!("{SOURCE_PREFIX}{}", service.name) });
-        let value = Bytes::from(document.to_string());
-        match (origin.parse::<Origin>(), Route::parse(&value)) {
-            (Err(error), _) => plan.conflicts.push(conflict(error.to_string())),
-            (_, Err(error)) => plan.conflicts.push(conflict(error.to_string())),
-            (Ok(parsed), Ok(route)) => {
-                desired.insert(keys::route(&parsed), (service.name.clone(), value, route));
+        match document::draw(&service.name, asked) {
+            Err(faults) => plan.conflicts.extend(faults.into_iter().map(conflict)),
+            Ok(drawn) => {
+                let wish = Desired { service: &service.name, label: &asked.label, drawn };
+                desired.insert(keys::route(&wish.drawn.origin), wish);
             }
         }
     }
-    for (key, (service, value, route)) in &desired {
+    for (key, wish) in &desired {
         let stored = current.get(key);
         match stored.map(|stored| &stored.parsed) {
-            Some(Ok((_, present))) if !ours(present) => plan.conflicts.push(conflict(
-                service,
-                key,
+            Some(Ok((_, present))) if !ours(present) => plan.conflicts.push(wish.conflict(
                 "a route that was written by hand has this origin and stays; remove it with `roo route rm` if the \
                  label shall decide",
             )),
             // Perhaps a newer node understands it.
-            Some(Err(_)) => plan.conflicts.push(conflict(
-                service,
-                key,
-                "there is a route with this origin that this node does not understand; it stays as it is",
-            )),
-            Some(Ok((_, present))) if present == route => {}
+            Some(Err(_)) => {
+                plan.conflicts.push(wish.conflict(
+                    "there is a route with this origin that this node does not understand; it stays as it is",
+                ))
+            }
+            Some(Ok((_, present))) if *present == wish.drawn.route => {}
             _ => plan.changes.push(Change::Put {
                 key: key.clone(),
-                value: value.clone(),
+                value: wish.drawn.value.clone(),
                 seen: stored.map(|stored| stored.revision),
             }),
         }
@@ -87,9 +84,22 @@ pub(super) fn plan(snapshot: &Snapshot, current: &Routes) -> Plan {
     plan
 }
 
-fn conflict(service: &str, key: &Key, message: &str) -> Conflict {
-    let origin = key.as_str().strip_prefix(keys::ROUTE_PREFIX).unwrap_or(key.as_str());
-    Conflict { service: service.to_owned(), origin: origin.to_owned(), message: message.to_owned() }
+/// A route that a label asks for.
+struct Desired<'a> {
+    service: &'a str,
+    label: &'a str,
+    drawn: Drawn,
+}
+
+impl Desired<'_> {
+    fn conflict(&self, message: &str) -> Conflict {
+        Conflict {
+            service: self.service.to_owned(),
+            label: self.label.to_owned(),
+            origin: self.drawn.origin.to_string(),
+            message: message.to_owned(),
+        }
+    }
 }
 
 fn ours(route: &Route) -> bool {
@@ -100,14 +110,18 @@ fn ours(route: &Route) -> bool {
 mod tests {
     use super::*;
     use crate::app::routes::Stored;
-    use roo_docker::{LabelRoute, Service, State};
+    use roo_docker::{LabelRoute, Service, Setting, SettingValue, State, Target};
+    use roo_proxy::Origin;
 
     fn snapshot(routes: &[(&str, &str)]) -> Snapshot {
         let label = |(host, destination): &(&str, &str)| LabelRoute {
             host: (*host).to_owned(),
             port: None,
             scheme: "https".to_owned(),
-            destination: (*destination).to_owned(),
+            to: vec![Target { url: (*destination).to_owned(), weight: None }],
+            settings: Vec::new(),
+            label: "roo.host".to_owned(),
+            to_label: "roo.port".to_owned(),
         };
         let service =
             Service { id: "1".to_owned(), name: "shop_web".to_owned(), routes: routes.iter().map(label).collect() };
@@ -166,5 +180,19 @@ mod tests {
         let plan = plan(&snapshot(&[("a.example", "http://shop_web:80")]), &current);
         assert_eq!(plan.changes, Vec::new());
         assert_eq!(plan.conflicts.len(), 1);
+    }
+
+    #[test]
+    fn a_label_that_the_proxy_refuses_is_reported_and_takes_no_other_route_down() {
+        let mut labels = snapshot(&[("a.example", "http://shop_web:80"), ("b.example", "http://shop_web:80")]);
+        labels.services[0].routes[0].settings.push(Setting {
+            label: "roo.balance".to_owned(),
+            field: "balance".to_owned(),
+            value: SettingValue::Text("random".to_owned()),
+        });
+        let plan = plan(&labels, &Routes::new_sync());
+        assert_eq!(plan.changes.len(), 1);
+        let [conflict] = plan.conflicts.as_slice() else { panic!("one conflict expected: {:?}", plan.conflicts) };
+        assert_eq!((conflict.label.as_str(), conflict.origin.as_str()), ("roo.balance", "a.example:https"));
     }
 }

@@ -90,8 +90,8 @@ impl Writer {
         self.conflicts.send_if_modified(|known| {
             let changed = *known != conflicts;
             if changed {
-                for Conflict { service, origin, message } in &conflicts {
-                    tracing::warn!(service, origin, "{message}");
+                for Conflict { service, label, origin, message } in &conflicts {
+                    tracing::warn!(service, label, origin, "{message}");
                 }
                 *known = conflicts;
             }
