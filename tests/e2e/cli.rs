@@ -107,6 +107,36 @@ async fn the_token_is_derived_from_the_secret() -> Result<()> {
 }
 
 #[tokio::test]
+async fn labels_of_a_stack_file_are_checked_without_a_node() -> Result<()> {
+    let context = Context::new();
+    let file = |name: &str, labels: &str| {
+        let path = context.path(name);
+        let text = format!("name: shop\nservices:\n  web:\n    labels:\n{labels}");
+        std::fs::write(&path, text).map(|()| path.display().to_string())
+    };
+    let good = file("good.yml", "      roo.host: ${HOST:-shop.localhost}\n      roo.port: 80\n")?;
+    let doubtful = file("doubtful.yml", "      roo.host: shop.localhost\n      roo.port: 80\n      roo.prot: h2\n")?;
+    let bad = file("bad.yml", "      roo.host: shop.localhost\n      roo.port: 80\n      roo.balance: random\n")?;
+    let broken = file("broken.yml", "      roo.host: [\n")?;
+    for (args, code, parts) in [
+        (vec!["check", &good, "--strict"], 0, ["https://shop.localhost  http://tasks.shop_web:80", "shop_web"]),
+        (vec!["check", &doubtful], 0, ["warning: service shop_web: roo.prot", "'roo.port'"]),
+        (vec!["check", &doubtful, "--strict"], 1, ["https://shop.localhost", "0 errors, 1 warning"]),
+        (vec!["check", &bad], 1, ["error: service shop_web: roo.balance", "least-requests"]),
+        (vec!["check", &bad, "--stack", "other", "--json"], 1, ["\"other_web\"", "\"severity\": \"error\""]),
+        (vec!["check", &broken], 1, ["broken.yml", "no stack file"]),
+        (vec!["check", "/nowhere.yml"], 2, ["/nowhere.yml", "can't read"]),
+        (vec!["check"], 2, ["FILE", "required"]),
+    ] {
+        let output = roo(None, &args).await?;
+        let said = text(&output);
+        let fine = output.status.code() == Some(code) && parts.iter().all(|part| said.contains(part));
+        ensure!(fine, "{args:?}: {} {said}", output.status);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_file_in_the_form_of_the_original_still_works() -> Result<()> {
     let context = Context::new();
     let file = context.path("config.json");

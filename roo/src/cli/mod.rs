@@ -3,6 +3,7 @@
 mod backup;
 mod ca;
 mod cert;
+mod check;
 mod client;
 mod completion;
 mod explain;
@@ -63,6 +64,8 @@ enum Command {
     Lease(lease::Noun),
     /// List, add and remove routes
     Route(route::Noun),
+    /// Check the labels in stack files, and show the routes that they ask for
+    Check(check::Args),
     /// List, register and take out instances of services
     Service(service::Noun),
     /// List the open connections of clients
@@ -142,6 +145,7 @@ fn run(command: Command) -> Result<(), Failure> {
             println!("roo {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
+        Command::Check(args) => check::run(&args),
         Command::Completion(args) => completion::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Status(args) => client::block_on(status::run(&args)),

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lock::Locks;
 use super::routes::RouteBook;
+pub(crate) use document::{Refused, draw};
 use plan::Conflict;
 use writer::Writer;
 
