@@ -19,7 +19,7 @@ pub struct Attempts {
     pub refusals: u32,
     /// What went wrong last, for people; one line, never holds a secret. At most 1 KiB.
     pub last_error: String,
-    /// When it went wrong last.
+    /// When it went wrong last; not before what a person asked for last and was tried then.
     #[serde(with = "timestamp")]
     pub last_at: Timestamp,
     /// Not to be tried before this time.

@@ -78,7 +78,7 @@ impl<V: Vault> Desk<V> {
         let (known, asked) = (facts.as_ref(), wish.as_ref());
         let need = schedule::need(now, &self.authority, name, known, attempts.as_ref(), asked, renewal.as_ref());
         let Need::Now(urgency) = need else {
-            return self.leave(name, facts, attempts, renewal).await;
+            return self.leave(name, facts, attempts, wish, renewal).await;
         };
         if let Some(revocation) = wish.as_ref().and_then(|wish| wish.revoke) {
             let facts = self.revoke(name, certificate, revocation).await?;
@@ -106,16 +106,18 @@ impl<V: Vault> Desk<V> {
         Ok(Outcome::Issued { facts })
     }
 
-    /// There is nothing to do; failures that a good certificate has made past are forgotten.
+    /// There is nothing to do now; failures are forgotten when there would be nothing to do without them either.
     async fn leave(
         &self,
         name: &str,
         facts: Option<Facts>,
         mut attempts: Option<Attempts>,
+        wish: Option<Wish>,
         renewal: Option<Renewal>,
     ) -> Result<Outcome, IssueError> {
         let now = self.settings.clock.now();
-        let otherwise = schedule::need(now, &self.authority, name, facts.as_ref(), None, None, renewal.as_ref());
+        let (known, asked) = (facts.as_ref(), wish.as_ref());
+        let otherwise = schedule::need(now, &self.authority, name, known, None, asked, renewal.as_ref());
         if attempts.is_some() && !matches!(otherwise, Need::Now(_)) {
             self.vault.remove(&attempts_of(name), &self.claim).await?;
             attempts = None;
@@ -204,7 +206,10 @@ impl<V: Vault> Desk<V> {
         let certificate = self.certificate(name).await.unwrap_or_default();
         let left = certificate.and_then(|found| Duration::try_from(found.not_after.duration_since(now)).ok());
         let left = left.filter(|left| !left.is_zero());
-        let attempts = Attempts::after(earlier.as_ref(), &failure, now, fastrand::f64(), left);
+        let mut attempts = Attempts::after(earlier.as_ref(), &failure, now, fastrand::f64(), left);
+        // By the clock of the node that was asked, which may be ahead of ours.
+        let wish = self.read(wish_of(name), Wish::decode).await.unwrap_or_default();
+        attempts.last_at = wish.map_or(now, |wish| wish.at.max(now));
         match self.vault.save(&attempts_of(name), attempts.encode(), &self.claim).await {
             Ok(()) => {}
             Err(VaultError::ClaimLost { .. }) => return Err(ClaimLost),

@@ -3,6 +3,7 @@
 //! tokio's clock is paused and jumps to the next thing to happen; the issuers' clock follows it.
 
 mod ca;
+mod wishes;
 mod year;
 
 use std::sync::Arc;
