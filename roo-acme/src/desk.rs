@@ -80,8 +80,8 @@ impl<V: Vault> Desk<V> {
         let Need::Now(urgency) = need else {
             return self.leave(name, facts, attempts, wish, renewal).await;
         };
-        if let Some(revocation) = wish.as_ref().and_then(|wish| wish.revoke) {
-            let facts = self.revoke(name, certificate, revocation).await?;
+        if let Some(wish) = wish.as_ref().filter(|wish| wish.revoke.is_some()) {
+            let facts = self.revoke(name, certificate, wish).await?;
             return Ok(Outcome::Current { facts, attempts, renewal });
         }
         tracing::info!(name, ?urgency, "getting a certificate");
@@ -100,10 +100,18 @@ impl<V: Vault> Desk<V> {
         if attempts.is_some() || self.attempts(name).await?.is_some() {
             self.vault.remove(&attempts_of(name), &self.claim).await?;
         }
-        if wish.is_some() {
-            self.vault.remove(&wish_of(name), &self.claim).await?;
+        if let Some(wish) = &wish {
+            self.end_wish(name, wish).await?;
         }
         Ok(Outcome::Issued { facts })
+    }
+
+    /// Removes a wish that was fulfilled, or never can be. What was asked for meanwhile stays.
+    pub(crate) async fn end_wish(&self, name: &str, wish: &Wish) -> Result<(), IssueError> {
+        if self.read(wish_of(name), Wish::decode).await?.as_ref() == Some(wish) {
+            self.vault.remove(&wish_of(name), &self.claim).await?;
+        }
+        Ok(())
     }
 
     /// There is nothing to do now; failures are forgotten when there would be nothing to do without them either.
@@ -246,7 +254,7 @@ fn certificate_of(name: &str) -> Item {
     Item::Certificate { name }
 }
 
-pub(crate) fn wish_of(name: &str) -> Item {
+fn wish_of(name: &str) -> Item {
     let name = name.to_owned();
     Item::Wish { name }
 }

@@ -59,6 +59,10 @@ pub(crate) enum IssueError {
     NotRevoked(#[source] Fault),
     #[error("the certificate was not revoked: it is of {authority}, and this node has no account there")]
     NoAccountThere { authority: String },
+    #[error(
+        "the certificate {serial} was not revoked: it was replaced by {present} before; ask again to revoke that one"
+    )]
+    Replaced { serial: String, present: String },
     #[error("the claim to issue is lost")]
     ClaimLost,
     #[error("issuing stopped unexpectedly; this is a mistake in Roo")]
@@ -86,6 +90,15 @@ impl IssueError {
                 | Fault::Setup(_) => false,
             },
             Self::Unproven { .. } | Self::Key(_) | Self::Certificate(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a revocation that failed so would fail for ever.
+    pub(crate) fn ends_revocation(&self) -> bool {
+        match self {
+            Self::NotRevoked(fault) => matches!(fault, Fault::Refused { .. } | Fault::NotOffered { .. }),
+            Self::NoAccountThere { .. } | Self::Replaced { .. } => true,
             _ => false,
         }
     }

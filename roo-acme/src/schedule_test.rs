@@ -180,7 +180,7 @@ fn a_wish_ends_the_back_off_of_what_failed_before_it() {
 #[test]
 fn what_is_to_be_revoked_need_not_be_used() {
     let mut world = World::default();
-    let revocation = Revocation { reason: Reason::KeyCompromise, renew: false };
+    let revocation = Revocation { reason: Reason::KeyCompromise, renew: false, serial: None };
     world.wishes.insert_mut("*.old.example".to_owned(), Wish { at: at(NOW), revoke: Some(revocation) });
     assert_eq!(world.plan(&production(), 4).due, ["*.old.example"]);
 }

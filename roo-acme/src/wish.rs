@@ -24,12 +24,15 @@ pub struct Wish {
 }
 
 /// How to revoke (RFC 8555 section 7.6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
     /// Why.
     pub reason: Reason,
     /// Whether another certificate takes its place.
     pub renew: bool,
+    /// The certificate that is meant: [`crate::Facts::serial`]. Another one is not revoked; `None` = the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
 }
 
 /// Why a certificate is revoked: the reasons of RFC 5280 section 5.3.1 that a subscriber can have.
@@ -71,7 +74,7 @@ mod tests {
     fn decodes_the_first_released_format() {
         let stored = b"\x01{\"at\":\"2026-01-02T03:04:05Z\",\"revoke\":{\"reason\":\"keyCompromise\",\"renew\":true}}";
         let wish = Wish::decode(stored).unwrap();
-        assert_eq!(wish.revoke, Some(Revocation { reason: Reason::KeyCompromise, renew: true }));
+        assert_eq!(wish.revoke, Some(Revocation { reason: Reason::KeyCompromise, renew: true, serial: None }));
         assert_eq!(wish.encode(), stored);
         assert_eq!(Wish::decode(b"\x01{\"at\":\"2026-01-02T03:04:05Z\"}").unwrap().revoke, None);
     }

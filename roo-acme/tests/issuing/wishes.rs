@@ -13,8 +13,9 @@ fn now() -> Wish {
     Wish { at: Timestamp::now(), revoke: None }
 }
 
-fn revoked(renew: bool) -> Wish {
-    Wish { revoke: Some(Revocation { reason: Reason::KeyCompromise, renew }), ..now() }
+fn revoked(certificate: &roo_acme::Certificate, renew: bool) -> Wish {
+    let serial = Some(certificate.serial.clone());
+    Wish { revoke: Some(Revocation { reason: Reason::KeyCompromise, renew, serial }), ..now() }
 }
 
 #[tokio::test]
@@ -62,7 +63,7 @@ async fn a_revoked_certificate_is_replaced_and_the_ca_knows() {
     cluster.want(&["shop.example"]);
     let first = eventually("a certificate", async || cluster.certificate("shop.example")).await;
 
-    cluster.wish("shop.example", revoked(true));
+    cluster.wish("shop.example", revoked(&first, true));
     let new = || cluster.certificate("shop.example").filter(|found| found.serial != first.serial);
     let second = eventually("another", async || new()).await;
     assert_eq!(second.revoked, None);
@@ -78,8 +79,8 @@ async fn a_certificate_revoked_for_good_is_not_ordered_again_until_somebody_asks
     let pebble = site.start(answers.port, 0).await;
     let node = Node::start(&cluster, site.authority());
     cluster.want(&["shop.example"]);
-    eventually("a certificate", async || cluster.certificate("shop.example")).await;
-    cluster.wish("shop.example", revoked(false));
+    let first = eventually("a certificate", async || cluster.certificate("shop.example")).await;
+    cluster.wish("shop.example", revoked(&first, false));
     let held = eventually("it is revoked", async || {
         cluster.certificate("shop.example").filter(|found| found.revoked.is_some())
     })
@@ -103,7 +104,7 @@ async fn what_no_ca_of_ours_signed_is_not_revoked_and_the_reason_is_kept() {
     let node = Node::start(&cluster, site.authority());
     let foreign = crate::one_node::self_signed("shop.example", 1, 80, "https://another.example/dir");
     cluster.put_certificate("shop.example", &foreign);
-    cluster.wish("shop.example", revoked(true));
+    cluster.wish("shop.example", revoked(&foreign, true));
     let attempts = eventually("a failure", async || cluster.attempts("shop.example")).await;
     assert!(attempts.last_error.contains("https://another.example/dir"), "{}", attempts.last_error);
     eventually("the wish is gone", async || cluster.wishes.borrow().is_empty().then_some(())).await;

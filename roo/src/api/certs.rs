@@ -90,7 +90,7 @@ pub(super) async fn revoke(
     is_revocable(&name, &facts)?;
     // Without a route nothing takes its place.
     let renew = renew && api.certificates.is_wanted(&name);
-    ask(&api, &name, Some(Revocation { reason, renew })).await
+    ask(&api, &name, Some(Revocation { reason, renew, serial: Some(facts.serial) })).await
 }
 
 /// `PUT /roo/v1/certs`: stores a certificate under each of its names.

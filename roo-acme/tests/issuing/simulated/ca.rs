@@ -79,6 +79,10 @@ struct State {
     failing: BTreeMap<String, usize>,
     down_until: Option<Timestamp>,
     revoked: BTreeSet<String>,
+    /// Requests to revoke, granted or not.
+    revocations: usize,
+    /// So many more of them are answered with "later".
+    busy: usize,
     /// How often a limit was reached.
     pub(crate) refusals: Vec<String>,
 }
@@ -129,6 +133,16 @@ impl Ca {
         self.state().revoked.insert(name.to_owned());
     }
 
+    /// The next so many requests to revoke a certificate are put off.
+    pub(crate) fn put_off(&self, times: usize) {
+        self.state().busy = times;
+    }
+
+    /// How often it was asked to revoke a certificate.
+    pub(crate) fn revocations(&self) -> usize {
+        self.state().revocations
+    }
+
     pub(crate) fn tally(&self, name: &str) -> Tally {
         self.state().tallies.get(name).cloned().unwrap_or_default()
     }
@@ -162,6 +176,7 @@ impl Ca {
                 let serial = state.orders[number].serial;
                 reply(200, "", &Value::Null).map(|_| Bytes::from(state.certificates[&serial].pem.clone()))
             }
+            "revocation" => Self::revocation(&mut state),
             "advice" => Self::advice(&mut state, path[1], now),
             other => panic!("asked for {other}"),
         })
@@ -172,6 +187,7 @@ impl Ca {
             "newNonce": "https://ca.example/nonce",
             "newAccount": "https://ca.example/account",
             "newOrder": "https://ca.example/order",
+            "revokeCert": "https://ca.example/revocation",
             "meta": { "profiles": { "classic": "the usual", "shortlived": "six days" } },
         });
         if self.0.rules.gives_advice {
@@ -202,6 +218,17 @@ impl Ca {
         state.orders.push(Order { name, status: "pending", replaces, serial: 0 });
         let number = state.orders.len() - 1;
         reply(201, &format!("https://ca.example/order/{number}"), &state.order(number))
+    }
+
+    fn revocation(state: &mut State) -> Response<Bytes> {
+        state.revocations += 1;
+        match state.busy.checked_sub(1) {
+            Some(left) => {
+                state.busy = left;
+                problem(503, "rateLimited", "come back later", 60)
+            }
+            None => reply(200, "", &json!({})),
+        }
     }
 
     fn validate(&self, state: &mut State, number: usize, now: Timestamp) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use roo_acme::{AcmeConfig, Authority, Clock, Settings};
+use roo_acme::{AcmeConfig, Authority, Clock, Item, Settings};
 use tokio::time::Instant;
 
 use crate::node::Node;
@@ -60,6 +60,13 @@ impl World {
         let new = self.node();
         let index = self.random.usize(..self.nodes.len());
         std::mem::replace(&mut self.nodes[index], new).kill().await;
+    }
+
+    /// Waits until an order for `name` is in flight.
+    async fn ordered(&self, name: &str) {
+        let order = Item::Order { name: name.to_owned() };
+        let look = async || self.cluster.item(&order);
+        crate::eventually("an order", look).await;
     }
 
     fn now(&self) -> Timestamp {

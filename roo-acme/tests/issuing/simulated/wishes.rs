@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use roo_acme::Wish;
+use roo_acme::{Reason, Revocation, Wish};
 
 use super::ca::{Ca, Rules};
 use super::{DAY, HOUR, World};
@@ -35,6 +35,44 @@ async fn wish_fails(ahead: Duration) {
     assert_eq!(world.ca.tally("a.example").issued, 2);
     assert!(world.cluster.wishes.borrow().is_empty());
     assert_eq!(world.cluster.attempts("a.example"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_is_not_lost_with_the_wish_before_and_hits_no_other_certificate() {
+    let world = World::new(2, |clock| Ca::new(rules(Duration::from_secs(10)), clock));
+    world.cluster.want(&["a.example"]);
+    tokio::time::sleep(DAY).await;
+    let first = world.cluster.certificate("a.example").unwrap();
+    world.cluster.wish("a.example", renewed(world.now()));
+    world.ordered("a.example").await;
+    world.cluster.wish("a.example", revoked(world.now(), &first.serial));
+    tokio::time::sleep(HOUR / 2).await;
+    // What it was asked for is gone, and whoever asked is told so.
+    let second = world.cluster.certificate("a.example").unwrap();
+    assert_ne!(second.serial, first.serial);
+    assert_eq!((second.revoked, world.ca.revocations()), (None, 0));
+    let attempts = world.cluster.attempts("a.example").unwrap();
+    assert!(attempts.last_error.contains(&first.serial), "{}", attempts.last_error);
+    assert!(world.cluster.wishes.borrow().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_is_asked_for_again_when_the_ca_is_busy() {
+    let world = World::new(1, |clock| Ca::new(rules(Duration::ZERO), clock));
+    world.cluster.want(&["a.example"]);
+    tokio::time::sleep(DAY).await;
+    let first = world.cluster.certificate("a.example").unwrap();
+    world.ca.put_off(2);
+    world.cluster.wish("a.example", revoked(world.now(), &first.serial));
+    tokio::time::sleep(HOUR).await;
+    assert!(world.cluster.certificate("a.example").unwrap().revoked.is_some());
+    assert_eq!(world.ca.revocations(), 3);
+    assert!(world.cluster.wishes.borrow().is_empty());
+}
+
+fn revoked(at: Timestamp, serial: &str) -> Wish {
+    let serial = Some(serial.to_owned());
+    Wish { at, revoke: Some(Revocation { reason: Reason::KeyCompromise, renew: false, serial }) }
 }
 
 fn renewed(at: Timestamp) -> Wish {
