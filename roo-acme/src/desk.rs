@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::acme::Session;
 use crate::attempts::Attempts;
 use crate::authority::Authority;
-use crate::certificate::{Certificate, Facts};
+use crate::certificate::{Certificate, Facts, Managed};
 use crate::failure::{IssueError, with_sources};
 use crate::internal::InternalCa;
 use crate::prober::Prober;
@@ -91,6 +91,12 @@ impl<V: Vault> Desk<V> {
         let timeout = self.settings.order_timeout;
         let issued = tokio::time::timeout(timeout, self.issue(name, certificate.as_ref())).await;
         let facts = issued.unwrap_or(Err(IssueError::TooSlow { timeout }))?.facts();
+        if facts.managed == Managed::Import {
+            if let Some(wish) = &wish {
+                self.end_wish(name, wish).await?;
+            }
+            return self.leave(name, Some(facts), attempts, None, None).await;
+        }
         metrics::counter!("roo_acme_orders_total", "result" => "issued").increment(1);
         tracing::info!(name, serial = facts.serial, not_after = %facts.not_after, "certificate issued");
         // It is served, but ordering it over and over would be ours to answer for.
@@ -164,15 +170,14 @@ impl<V: Vault> Desk<V> {
         }
     }
 
-    /// A new certificate in place of `former`, saved.
+    /// A new certificate in place of `former`, saved; or the one that somebody brought in meanwhile.
     async fn issue(&self, name: &str, former: Option<&Certificate>) -> Result<Certificate, IssueError> {
         match self.authority.for_name(name) {
             Authority::Acme(config) => self.order(config, name, former).await,
             Authority::Internal => {
                 let now = self.settings.clock.now();
                 let certificate = self.internal_ca(now).await?.issue_with(name, now, self.settings.keys)?;
-                self.save(name, &certificate).await?;
-                Ok(certificate)
+                self.replace(name, former, certificate).await
             }
             Authority::Off => unreachable!("nothing is due when the authority is off"),
         }
@@ -185,6 +190,22 @@ impl<V: Vault> Desk<V> {
         self.vault.save(&Item::InternalCa, record::encode(&changed), &self.claim).await?;
         tracing::info!("the internal CA has another intermediate");
         Ok(changed)
+    }
+
+    /// Saves `certificate` in place of `former`, unless somebody brought one in meanwhile; returns the one that counts.
+    pub(crate) async fn replace(
+        &self,
+        name: &str,
+        former: Option<&Certificate>,
+        certificate: Certificate,
+    ) -> Result<Certificate, IssueError> {
+        let brought = self.certificate(name).await?.filter(|present| present.managed == Managed::Import);
+        if let Some(brought) = brought.filter(|brought| former.is_none_or(|former| former.serial != brought.serial)) {
+            tracing::info!(name, serial = brought.serial, "a certificate was brought in meanwhile; it stays");
+            return Ok(brought);
+        }
+        self.save(name, &certificate).await?;
+        Ok(certificate)
     }
 
     pub(crate) async fn save(&self, name: &str, certificate: &Certificate) -> Result<(), VaultError> {

@@ -94,6 +94,11 @@ impl IssueError {
         }
     }
 
+    /// Whether the CA asks to slow down.
+    pub(crate) fn is_limit(&self) -> bool {
+        matches!(self, Self::Acme(Fault::Limited { .. }))
+    }
+
     /// Whether a revocation that failed so would fail for ever.
     pub(crate) fn ends_revocation(&self) -> bool {
         match self {

@@ -106,14 +106,15 @@ impl<V: Vault> Desk<V> {
                 (Err(error), Some(first), _) => (first, error),
                 (Err(error), None, _) => return Err(error),
             };
-            // One is better than none; what may pass is waited for.
-            if !error.ends_order() {
+            // One is better than none; what may pass is waited for, but not a limit while nothing is served.
+            let serves = former.is_some_and(|former| former.not_after > self.settings.clock.now());
+            if !error.ends_order() && (serves || !error.is_limit()) {
                 return Err(error);
             }
             tracing::warn!(name, %error, "there is no second certificate with another kind of key until the next renewal");
             break first;
         };
-        self.save(name, &certificate).await?;
+        let certificate = self.replace(name, former, certificate).await?;
         self.discard(order_of(name)).await;
         Ok(certificate)
     }

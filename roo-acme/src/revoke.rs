@@ -17,7 +17,7 @@ impl<V: Vault> Desk<V> {
         certificate: Option<Certificate>,
         wish: &Wish,
     ) -> Result<Option<Facts>, IssueError> {
-        let (Some(mut certificate), Some(revocation)) = (certificate, &wish.revoke) else {
+        let (Some(certificate), Some(revocation)) = (certificate, &wish.revoke) else {
             self.end_wish(name, wish).await?;
             return Ok(None);
         };
@@ -28,12 +28,13 @@ impl<V: Vault> Desk<V> {
             return Err(error);
         }
         let Revocation { reason, renew, .. } = *revocation;
-        certificate.revoked = Some(Revoked { at: self.settings.clock.now(), reason, renew });
-        self.save(name, &certificate).await?;
+        let revoked = Some(Revoked { at: self.settings.clock.now(), reason, renew });
+        let noted = Certificate { revoked, ..certificate.clone() };
+        let present = self.replace(name, Some(&certificate), noted).await?;
         self.end_wish(name, wish).await?;
         metrics::counter!("roo_acme_revocations_total").increment(1);
         tracing::warn!(name, serial = certificate.serial, ?reason, renew, "certificate revoked");
-        Ok(Some(certificate.facts()))
+        Ok(Some(present.facts()))
     }
 
     async fn revoke_at_ca(&self, certificate: &Certificate, revocation: &Revocation) -> Result<(), IssueError> {

@@ -3,6 +3,7 @@
 //! tokio's clock is paused and jumps to the next thing to happen; the issuers' clock follows it.
 
 mod ca;
+mod orders;
 mod wishes;
 mod year;
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use roo_acme::{AcmeConfig, Authority, Clock, Item, Settings};
+use roo_acme::{AcmeConfig, Authority, Clock, Item, Keys, Settings};
 use tokio::time::Instant;
 
 use crate::node::Node;
@@ -43,11 +44,17 @@ impl World {
     }
 
     fn node(&self) -> Node {
+        self.node_with(Keys::default())
+    }
+
+    /// A node that orders certificates with these keys.
+    fn node_with(&self, keys: Keys) -> Node {
         let settings = Settings {
             claim_ttl: Duration::from_secs(10),
             claim_retry: Duration::from_secs(1),
             look_again: Duration::from_hours(1),
             clock: self.clock.clone(),
+            keys,
             transport: Some(Arc::new(self.ca.clone())),
             ..Settings::default()
         };
@@ -67,6 +74,12 @@ impl World {
         let order = Item::Order { name: name.to_owned() };
         let look = async || self.cluster.item(&order);
         crate::eventually("an order", look).await;
+    }
+
+    /// Nothing is left of an order for `name`.
+    fn no_order(&self, name: &str) {
+        let order = Item::Order { name: name.to_owned() };
+        assert_eq!(self.cluster.item(&order), None);
     }
 
     fn now(&self) -> Timestamp {
