@@ -16,7 +16,7 @@ use crate::internal::InternalCa;
 use crate::prober::Prober;
 use crate::record::{self, RecordError};
 use crate::renewal::{self, Renewal};
-use crate::schedule::{self, Need};
+use crate::schedule::{self, Need, Urgency};
 use crate::settings::Settings;
 use crate::vault::{Claim, Item, Vault, VaultError};
 use crate::wish::Wish;
@@ -90,18 +90,22 @@ impl<V: Vault> Desk<V> {
         }
         let timeout = self.settings.order_timeout;
         let issued = tokio::time::timeout(timeout, self.issue(name, certificate.as_ref())).await;
-        let facts = issued.unwrap_or(Err(IssueError::TooSlow { timeout }))?.facts();
-        if facts.managed == Managed::Import {
+        let new = issued.unwrap_or(Err(IssueError::TooSlow { timeout }))?.facts();
+        if new.managed == Managed::Import {
             if let Some(wish) = &wish {
                 self.end_wish(name, wish).await?;
             }
-            return self.leave(name, Some(facts), attempts, None, None).await;
+            return self.leave(name, Some(new), attempts, None, None).await;
         }
         metrics::counter!("roo_acme_orders_total", "result" => "issued").increment(1);
-        tracing::info!(name, serial = facts.serial, not_after = %facts.not_after, "certificate issued");
+        tracing::info!(name, serial = new.serial, not_after = %new.not_after, "certificate issued");
         // It is served, but ordering it over and over would be ours to answer for.
-        if renewal::renew_at(name, &facts, None) <= now {
+        if renewal::renew_at(name, &new, None) <= now {
             return Err(IssueError::BornOld);
+        }
+        let is_renewal = matches!(urgency, Urgency::Renewal { .. });
+        if is_renewal && known.is_some_and(|former| renewal::is_hasty(name, former, now)) {
+            return Err(IssueError::Hasty);
         }
         if attempts.is_some() || self.attempts(name).await?.is_some() {
             self.vault.remove(&attempts_of(name), &self.claim).await?;
@@ -109,7 +113,7 @@ impl<V: Vault> Desk<V> {
         if let Some(wish) = &wish {
             self.end_wish(name, wish).await?;
         }
-        Ok(Outcome::Issued { facts })
+        Ok(Outcome::Issued { facts: new })
     }
 
     /// Removes a wish that was fulfilled, or never can be. What was asked for meanwhile stays.

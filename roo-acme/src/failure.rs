@@ -53,6 +53,10 @@ pub(crate) enum IssueError {
     Certificate(#[from] CertificateError),
     #[error("the certificate is due for renewal from its first day: check this machine's clock")]
     BornOld,
+    #[error(
+        "the CA wanted the certificate before this one to be replaced within a day; if that goes on, ask the CA why"
+    )]
+    Hasty,
     #[error("the order was not complete after {} s", timeout.as_secs())]
     TooSlow { timeout: Duration },
     #[error("the certificate was not revoked: {0}")]

@@ -90,6 +90,12 @@ pub fn renew_at(name: &str, facts: &Facts, renewal: Option<&Renewal>) -> Timesta
     }
 }
 
+/// Whether a renewal at `now` is due to advice only, and that within a day of issuing, or a sixth of a short life.
+pub(crate) fn is_hasty(name: &str, former: &Facts, now: Timestamp) -> bool {
+    let early = HASTY.min(life(former) / 6);
+    now < later(former.not_before, early) && renew_at(name, former, None) > now
+}
+
 /// When to ask the CA about the certificate; `since` = when this node began to look after it. Names are spread over
 /// the whole interval, so that after a restart or change of the issuer not all are asked about at once.
 pub(crate) fn ask_at(name: &str, facts: &Facts, renewal: Option<&Renewal>, since: Timestamp) -> Timestamp {
@@ -125,6 +131,8 @@ fn spread_of(texts: &[&str]) -> u16 {
 
 /// Seconds before the end of a certificate that was brought in when another is ordered in its place.
 const IMPORTED_LEFT: i64 = 7 * 24 * 3600;
+/// A certificate is young until then.
+const HASTY: Duration = Duration::from_hours(24);
 /// Names are first asked about within this time.
 const ASK_INTERVAL: Duration = Duration::from_hours(6);
 /// Bounds on the CA's `Retry-After` (RFC 9773 section 4.3.2).
@@ -183,6 +191,19 @@ mod tests {
                 let count = points.iter().filter(|point| half.contains(point)).count();
                 assert!((75..125).contains(&count), "{count} of 200 in {half:?}");
             }
+        }
+    }
+
+    #[test]
+    fn only_the_renewal_of_a_young_certificate_is_hasty() {
+        for (life, now, expected) in [
+            (90 * DAY, DAY - 1, true),
+            (90 * DAY, DAY, false),
+            (3 * DAY, DAY / 2 - 1, true),
+            (3 * DAY, DAY / 2, false),
+            (90 * DAY, 80 * DAY, false),
+        ] {
+            assert_eq!(is_hasty("a.example", &facts(0, life), at(now)), expected, "{life} {now}");
         }
     }
 

@@ -79,6 +79,8 @@ struct State {
     failing: BTreeMap<String, usize>,
     down_until: Option<Timestamp>,
     revoked: BTreeSet<String>,
+    /// Names whose certificates must always be replaced.
+    recalled: BTreeSet<String>,
     /// Requests to revoke, granted or not.
     revocations: usize,
     /// So many more of them are answered with "later".
@@ -131,6 +133,11 @@ impl Ca {
     /// The present certificate of `name` must be replaced.
     pub(crate) fn revoke(&self, name: &str) {
         self.state().revoked.insert(name.to_owned());
+    }
+
+    /// Every certificate of `name` must be replaced, a new one as well.
+    pub(crate) fn recall(&self, name: &str) {
+        self.state().recalled.insert(name.to_owned());
     }
 
     /// The next so many requests to revoke a certificate are put off.
@@ -273,7 +280,7 @@ impl Ca {
         let Some(issued) = serial_of(id).and_then(|serial| state.certificates.get(&serial)) else {
             return problem(404, "malformed", "no such certificate", 0);
         };
-        let (start, end) = if state.revoked.contains(&issued.name) {
+        let (start, end) = if state.revoked.contains(&issued.name) || state.recalled.contains(&issued.name) {
             (now.saturating_sub(DAY).unwrap(), now.saturating_sub(Duration::from_hours(1)).unwrap())
         } else {
             let life = Duration::try_from(issued.not_after.duration_since(issued.not_before)).unwrap();

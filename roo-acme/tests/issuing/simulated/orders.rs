@@ -36,6 +36,21 @@ async fn a_limit_on_the_second_order_does_not_keep_the_first_certificate_back() 
     world.no_order("a.example");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_ca_that_wants_each_certificate_replaced_is_asked_less_and_less_often() {
+    let rules = Rules { life: 90 * DAY, latency: Duration::ZERO, gives_advice: true, limits: &[] };
+    let world = World::new(2, |clock| Ca::new(rules, clock));
+    world.ca.recall(ASKED_SOON);
+    world.cluster.want(&[ASKED_SOON]);
+    tokio::time::sleep(DAY).await;
+    let orders = world.ca.tally(ASKED_SOON).orders;
+    assert!((4..=8).contains(&orders), "{orders} orders in a day");
+    assert!(world.cluster.attempts(ASKED_SOON).unwrap().last_error.contains("ask the CA why"));
+}
+
+/// A name about which the CA is asked seconds after its certificate was issued.
+const ASKED_SOON: &str = "shop269.example";
+
 /// A certificate that is valid from the beginning of the simulated time.
 fn brought_in(name: &str) -> Certificate {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
