@@ -1,5 +1,7 @@
 //! How many frames a client may send that lead to nothing.
 
+use std::collections::VecDeque;
+
 use tokio::time::{Duration, Instant};
 
 use super::frames::Frame;
@@ -10,8 +12,10 @@ use super::frames::Frame;
 pub(super) struct Budget {
     /// In frames. Below zero the time that has passed is looked at.
     left: i64,
-    /// What the fields of requests have cost that may have a response, as long as none was refused.
-    fields: i64,
+    /// What `left` is at most.
+    max: i64,
+    /// Streams whose fields have cost more than their frames, and how much. Their own answers pay it back.
+    fields: VecDeque<(u32, i64)>,
     /// Bytes of content sent that have paid nothing yet.
     content: u32,
     /// Responses that have paid.
@@ -20,8 +24,11 @@ pub(super) struct Budget {
     paid: Instant,
 }
 
-/// Frames at once: what a browser sends to a page of many parts is far below.
-const FRAMES_MAX: i64 = 1_000;
+/// Frames at once, at least: what a browser sends to a page of many parts is far below.
+const FRAMES_MIN: i64 = 1_000;
+
+/// Requests at once whose fields are as large as they may be.
+const LARGEST_REQUESTS: i64 = 15;
 
 /// Frames that a second pays back: pings, and streams that clients give up before their response.
 const FRAMES_PER_SECOND: i64 = 100;
@@ -32,8 +39,8 @@ const FRAMES_PER_RESPONSE: i64 = 4;
 /// Bytes of fields that cost a frame more: what they stand for may be much larger, and be refused for it.
 const BYTES_OF_FIELDS: u32 = 1024;
 
-/// What a response pays back of that at most: a request with many fields that is served costs no more than others.
-const FIELDS_PER_RESPONSE: i64 = 64;
+/// Streams whose fields are remembered. More than are served at the same time; those forgotten are not paid back.
+const STREAMS_MAX: usize = 256;
 
 /// Bytes of content that pay for a frame: clients make room in larger steps, those that flood in single bytes.
 const BYTES_PER_FRAME: u32 = 64;
@@ -44,8 +51,11 @@ const MESSAGE_BYTES: u32 = 16;
 const FRAMES_PER_MESSAGE: i64 = 2;
 
 impl Budget {
-    pub(super) fn new() -> Budget {
-        Budget { left: FRAMES_MAX, fields: 0, content: 0, responses: 0, paid: Instant::now() }
+    /// Of a connection whose requests may have so many bytes of fields each.
+    pub(super) fn new(header_bytes: usize) -> Budget {
+        let largest = i64::try_from(header_bytes).unwrap_or(i64::MAX) / i64::from(BYTES_OF_FIELDS);
+        let max = largest.saturating_mul(LARGEST_REQUESTS).max(FRAMES_MIN);
+        Budget { left: max, max, fields: VecDeque::new(), content: 0, responses: 0, paid: Instant::now() }
     }
 
     /// A frame came in.
@@ -53,22 +63,26 @@ impl Budget {
         // Content moves on what was asked for; padding and nothing at all do not.
         let is_free = frame.kind == Frame::DATA && !frame.is_padded() && (frame.length > 0 || frame.ends_stream());
         if !is_free {
-            let fields = if frame.has_fields() { i64::from(frame.length / BYTES_OF_FIELDS) } else { 0 };
-            self.left -= 1 + fields;
-            self.fields = self.fields.saturating_add(fields);
+            self.left -= 1;
+        }
+        let fields = i64::from(frame.length / BYTES_OF_FIELDS);
+        if frame.has_fields() && fields > 0 {
+            self.left -= fields;
+            self.remember(frame.stream, 1 + fields);
+        } else if frame.kind == Frame::RST_STREAM {
+            self.forget(frame.stream);
         }
     }
 
     /// A frame went out, of a connection by which so many requests have come in. What was refused before it became one
     /// pays nothing.
     pub(super) fn sent(&mut self, frame: Frame, requests: u64) {
-        if frame.ends_stream() && self.responses < requests {
-            self.responses += 1;
-            let fields = self.fields.min(FIELDS_PER_RESPONSE);
-            self.fields -= fields;
-            self.pay(FRAMES_PER_RESPONSE + fields);
-        } else if frame.ends_stream() {
-            self.fields = 0;
+        if frame.ends_stream() || frame.kind == Frame::RST_STREAM {
+            let fields = self.forget(frame.stream);
+            if frame.ends_answer() && self.responses < requests {
+                self.responses += 1;
+                self.pay(FRAMES_PER_RESPONSE + fields);
+            }
         }
         if frame.kind == Frame::DATA {
             if frame.length >= MESSAGE_BYTES {
@@ -78,6 +92,23 @@ impl Budget {
             self.pay(i64::from(self.content / BYTES_PER_FRAME));
             self.content %= BYTES_PER_FRAME;
         }
+    }
+
+    fn remember(&mut self, stream: u32, fields: i64) {
+        if let Some((_, sum)) = self.fields.iter_mut().find(|(own, _)| *own == stream) {
+            *sum += fields;
+            return;
+        }
+        if self.fields.len() >= STREAMS_MAX {
+            self.fields.pop_front();
+        }
+        self.fields.push_back((stream, fields));
+    }
+
+    /// What the fields of a stream have cost that has come to its end.
+    fn forget(&mut self, stream: u32) -> i64 {
+        let at = self.fields.iter().position(|(own, _)| *own == stream);
+        at.and_then(|at| self.fields.remove(at)).map_or(0, |(_, fields)| fields)
     }
 
     /// Whether the client has sent more than it may.
@@ -96,7 +127,7 @@ impl Budget {
     }
 
     fn pay(&mut self, frames: i64) {
-        self.left = self.left.saturating_add(frames).min(FRAMES_MAX);
+        self.left = self.left.saturating_add(frames).min(self.max);
     }
 }
 
@@ -107,18 +138,22 @@ const FULL_AFTER: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
 
-    const PING: Frame = Frame { kind: 6, flags: 0, length: 8 };
-    const REQUEST: Frame = Frame { kind: 1, flags: 5, length: 40 };
-    const RESET: Frame = Frame { kind: 3, flags: 0, length: 4 };
-    const ROOM: Frame = Frame { kind: 8, flags: 0, length: 4 };
+    const PING: Frame = Frame { kind: 6, flags: 0, stream: 0, length: 8 };
+    const REQUEST: Frame = Frame { kind: 1, flags: 5, stream: 1, length: 40 };
+    const RESET: Frame = Frame { kind: 3, flags: 0, stream: 1, length: 4 };
+    const ROOM: Frame = Frame { kind: 8, flags: 0, stream: 1, length: 4 };
+
+    /// 431, and our own answer without content.
+    const REFUSAL: Frame = Frame { kind: 1, flags: 5, stream: 1, length: 5 };
+    const EMPTY_ANSWER: Frame = Frame { kind: 1, flags: 5, stream: 1, length: 40 };
 
     fn data(length: u32, flags: u8) -> Frame {
-        Frame { kind: Frame::DATA, flags, length }
+        Frame { kind: Frame::DATA, flags, stream: 1, length }
     }
 
     /// After how many rounds it is spent, or none of so many.
     fn rounds(max: usize, mut round: impl FnMut(&mut Budget)) -> Option<usize> {
-        let mut budget = Budget::new();
+        let mut budget = Budget::new(64 << 10);
         (0..max).find(|_| {
             round(&mut budget);
             budget.is_spent()
@@ -140,21 +175,76 @@ mod tests {
         }
         let bombs = rounds(2_000, |budget| {
             budget.received(Frame { length: 8_192, ..REQUEST });
-            budget.sent(Frame { kind: Frame::HEADERS, flags: 5, length: 20 }, 0);
+            budget.sent(REFUSAL, 0);
         });
         assert_eq!(bombs, Some(111), "fields that are refused");
-        let hidden = rounds(2_000, |budget| {
-            budget.received(Frame { length: 8_192, ..REQUEST });
-            budget.sent(Frame { kind: Frame::HEADERS, flags: 5, length: 20 }, budget.responses);
-            budget.received(REQUEST);
-            budget.sent(data(2, 1), budget.responses + 1);
-        });
-        assert!(hidden.is_some_and(|rounds| rounds < 200), "fields that are refused, among requests that are served");
         let dripped = rounds(2_000, |budget| {
             budget.received(ROOM);
             budget.sent(data(1, 0), 1);
         });
         assert!(dripped.is_some(), "room for single bytes");
+    }
+
+    /// 64 KiB of fields in four frames.
+    fn large_head(budget: &mut Budget, stream: u32) {
+        budget.received(Frame { flags: 1, stream, length: 16 << 10, ..REQUEST });
+        (0..3).for_each(|_| budget.received(Frame { kind: 9, flags: 0, stream, length: 16 << 10 }));
+    }
+
+    /// What one stream has cost is not paid back by another, in whichever order they come to their ends.
+    #[tokio::test(start_paused = true)]
+    async fn fields_that_lead_to_nothing_are_not_paid_back_by_others() {
+        let refused = rounds(2_000, |budget| {
+            budget.received(REQUEST);
+            large_head(budget, 3);
+            budget.sent(Frame { stream: 3, ..REFUSAL }, budget.responses + 1);
+            budget.sent(data(200, 1), budget.responses + 1);
+        });
+        let refused_before = rounds(2_000, |budget| {
+            large_head(budget, 1);
+            budget.sent(REFUSAL, budget.responses);
+            budget.received(Frame { stream: 3, ..REQUEST });
+            budget.sent(Frame { stream: 3, ..data(200, 1) }, budget.responses + 1);
+        });
+        let reset = rounds(2_000, |budget| {
+            large_head(budget, 1);
+            budget.received(RESET);
+            budget.received(Frame { stream: 3, ..REQUEST });
+            budget.sent(Frame { stream: 3, ..data(200, 1) }, budget.responses + 2);
+        });
+        let reset_after = rounds(2_000, |budget| {
+            large_head(budget, 1);
+            budget.received(Frame { stream: 3, ..REQUEST });
+            budget.sent(Frame { stream: 3, ..data(200, 1) }, budget.responses + 2);
+            budget.received(RESET);
+        });
+        for (name, ended) in [
+            ("refused while another is served", refused),
+            ("refused before another is served", refused_before),
+            ("reset before another is served", reset),
+            ("reset after another was served", reset_after),
+        ] {
+            assert!(ended.is_some_and(|rounds| rounds < 20), "{name}: {ended:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_largest_requests_are_served() {
+        for header_bytes in [64 << 10, 1 << 20] {
+            let mut budget = Budget::new(header_bytes);
+            for _ in 0..1_000 {
+                (0..header_bytes >> 14).for_each(|_| budget.received(Frame { kind: 9, length: 16 << 10, ..REQUEST }));
+                assert!(!budget.is_spent(), "{header_bytes}");
+                budget.sent(data(200, 1), u64::MAX);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_are_not_remembered_for_ever() {
+        let mut budget = Budget::new(64 << 10);
+        (0..10_000).for_each(|at| budget.received(Frame { stream: at * 2 + 1, length: 1024, ..REQUEST }));
+        assert_eq!(budget.fields.len(), STREAMS_MAX);
     }
 
     #[tokio::test(start_paused = true)]
@@ -167,7 +257,7 @@ mod tests {
         assert_eq!(requests, None, "requests and answers");
         let cookies = rounds(100_000, |budget| {
             budget.received(Frame { length: 8_192, ..REQUEST });
-            budget.sent(Frame { kind: Frame::HEADERS, flags: 5, length: 20 }, u64::MAX);
+            budget.sent(EMPTY_ANSWER, u64::MAX);
         });
         assert_eq!(cookies, None, "many fields and answers without content");
         let uploads = rounds(100_000, |budget| budget.received(data(5, 0)));
@@ -198,7 +288,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn time_pays_back() {
-        let mut budget = Budget::new();
+        let mut budget = Budget::new(64 << 10);
         for _ in 0..3_600 {
             tokio::time::advance(Duration::from_secs(1)).await;
             (0..FRAMES_PER_SECOND).for_each(|_| budget.received(PING));

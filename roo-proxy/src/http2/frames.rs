@@ -5,6 +5,8 @@
 pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) flags: u8,
+    /// 0 if it is of the connection itself.
+    pub(super) stream: u32,
     /// Bytes of payload.
     pub(super) length: u32,
 }
@@ -12,13 +14,22 @@ pub(super) struct Frame {
 impl Frame {
     pub(super) const DATA: u8 = 0;
     pub(super) const HEADERS: u8 = 1;
+    pub(super) const RST_STREAM: u8 = 3;
     const CONTINUATION: u8 = 9;
     const END_STREAM: u8 = 1;
     const PADDED: u8 = 8;
+    /// Fields that end a stream in no more bytes say nothing but a status: every answer of ours has an id besides.
+    const STATUS_BYTES_MAX: u32 = 16;
 
     /// Whether the sender has nothing more to say on the frame's stream.
     pub(super) fn ends_stream(self) -> bool {
         matches!(self.kind, Frame::DATA | Frame::HEADERS) && self.flags & Frame::END_STREAM != 0
+    }
+
+    /// Whether it may be the end of an answer to a request, and not the status by which a request was refused before it
+    /// became one.
+    pub(super) fn ends_answer(self) -> bool {
+        self.ends_stream() && (self.kind == Frame::DATA || self.length > Frame::STATUS_BYTES_MAX)
     }
 
     /// Whether it holds fields, or a part of them.
@@ -69,10 +80,12 @@ impl Frames {
             self.have += taken;
             bytes = &bytes[taken..];
             if self.have == HEAD_BYTES {
-                let [a, b, c, kind, flags, ..] = self.head;
+                let [a, b, c, kind, flags, id @ ..] = self.head;
                 self.left = u32::from_be_bytes([0, a, b, c]);
                 self.have = 0;
-                begun(Frame { kind, flags, length: self.left });
+                // The first bit is reserved (RFC 9113 §4.1).
+                let stream = u32::from_be_bytes(id) & !(1 << 31);
+                begun(Frame { kind, flags, stream, length: self.left });
             }
         }
     }

@@ -29,7 +29,8 @@ const CALM: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0,
 impl<S: AsyncRead + AsyncWrite + Unpin> Metered<S> {
     pub(super) fn new(stream: S, client: Rc<Client>) -> Metered<S> {
         let (received, sent) = (Frames::after(PREFACE_BYTES), Frames::after(0));
-        Metered { stream, client, received, sent, budget: Budget::new() }
+        let budget = Budget::new(client.worker.shared.config.limits.header_bytes);
+        Metered { stream, client, received, sent, budget }
     }
 
     fn wrote(&mut self, mut bytes: usize, slices: &[io::IoSlice<'_>]) {

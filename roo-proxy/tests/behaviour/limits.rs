@@ -27,6 +27,21 @@ async fn too_many_header_bytes_are_431() {
 }
 
 #[tokio::test]
+async fn more_header_bytes_may_be_allowed() {
+    let limits = Limits { header_bytes: 1 << 20, ..Limits::default() };
+    let bench = Bench::with(Config { limits, ..Config::default() });
+    bench.routes(&[("shop.test:https", "http://127.0.0.1:1")]);
+    let mut client = bench.https2("shop.test").await;
+    for _ in 0..20 {
+        // No upstream of ours would take as much.
+        let mut request = request2("GET", "unknown.test", "/");
+        request.headers_mut().insert("x-filler", "X".repeat(1_000 << 10).parse().unwrap());
+        let response = client.send_request(request).await.unwrap();
+        assert_eq!((response.status().as_u16(), text(response).await.is_empty()), (404, false));
+    }
+}
+
+#[tokio::test]
 async fn too_many_fields_are_431_whatever_their_size() {
     let (bench, upstream) = (Bench::start(), Upstream::echo("a").await);
     bench.routes(&[("shop.test:http", upstream.url()), ("shop.test:https", upstream.url())]);
