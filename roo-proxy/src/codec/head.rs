@@ -18,10 +18,13 @@ pub(crate) struct HeadEnd {
 impl HeadEnd {
     /// As [`HeadEnd::find`], for a head that is parsed then: where it comes whole its lines are not looked at twice.
     pub(crate) fn find_parsed(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-        match empty_line(bytes) {
-            Some(end) if self.seen == 0 => Ok(Some(end)),
-            _ => self.find(bytes),
+        // In pieces, each is looked at once.
+        if self.seen == 0
+            && let Some(end) = empty_line(bytes)
+        {
+            return Ok(Some(end));
         }
+        self.find(bytes)
     }
 
     /// The length of the head at the front of `bytes`, its last line included, once it is complete.
