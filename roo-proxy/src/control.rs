@@ -107,6 +107,7 @@ impl Control {
             requests: counts.requests.iter().map(|count| count.0.load(Ordering::Relaxed)).sum(),
             tunnels: counts.tunnels.load(Ordering::Relaxed),
             certificate_waiters: counts.certificate_waiters.load(Ordering::Relaxed),
+            tls_answer_waiters: self.0.tls_answers.receiver_count(),
             routes: self.0.routes.load().len(),
             certificates: self.0.tls.certificates.load().len(),
         }
@@ -130,6 +131,8 @@ pub struct Stats {
     pub tunnels: usize,
     /// Handshakes that wait for a certificate.
     pub certificate_waiters: usize,
+    /// Handshakes that wait for the answer to a challenge.
+    pub tls_answer_waiters: usize,
     /// Origins in the current route table.
     pub routes: usize,
     /// Names in the current certificate snapshot.

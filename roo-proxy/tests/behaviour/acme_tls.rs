@@ -1,11 +1,13 @@
 //! tls-alpn-01: what a CA is shown, and nobody else.
 
+use std::time::Duration;
+
 use roo_proxy::{Certificates, TlsAnswer, TlsAnswers};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::io::AsyncReadExt;
 
-use crate::bench::{Bench, SOON};
+use crate::bench::{Bench, SOON, until};
 use crate::upstream::Upstream;
 
 const CA: &[&[u8]] = &[b"acme-tls/1"];
@@ -29,7 +31,7 @@ fn refused_protocol(fault: &std::io::Error) -> bool {
 
 #[tokio::test]
 async fn a_pending_challenge_is_answered_without_a_certificate_and_the_connection_closed() {
-    let bench = Bench::start();
+    let mut bench = Bench::start();
     bench.only_routes(&[("shop.test:https", "http://127.0.0.1:1")]);
     let shown = pending(&bench, "shop.test");
     let mut stream = bench.tls("shop.test", CA).await.unwrap();
@@ -39,7 +41,8 @@ async fn a_pending_challenge_is_answered_without_a_certificate_and_the_connectio
     let mut rest = Vec::new();
     tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     assert!(rest.is_empty());
-    assert_eq!(bench.control.stats().certificate_waiters, 0, "nobody asked for a certificate");
+    let told = tokio::time::timeout(Duration::ZERO, bench.events.next()).await;
+    assert!(told.is_err(), "nobody asked for a certificate: {told:?}");
 }
 
 #[tokio::test]
@@ -80,9 +83,11 @@ async fn a_ca_faster_than_the_last_step_of_the_answer_waits_for_it() {
     let bench = Bench::start();
     bench.only_routes(&[("shop.test:https", "http://127.0.0.1:1")]);
     let arriving = async {
-        // Others first: they do not end the wait.
+        until("it waits", || bench.control.stats().tls_answer_waiters == 1).await;
+        // Others first: they do not end the wait. Once theirs is shown, the one worker has seen to both.
         pending(&bench, "other.test");
-        tokio::task::yield_now().await;
+        bench.tls("other.test", CA).await.unwrap();
+        until("it alone waits", || bench.control.stats().tls_answer_waiters == 1).await;
         pending(&bench, "shop.test")
     };
     let (stream, shown) = tokio::join!(bench.tls("shop.test", CA), arriving);
