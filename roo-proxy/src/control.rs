@@ -9,7 +9,6 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use crate::access::Writer;
-use crate::acme_tls::TlsAnswers;
 use crate::certificate::Certificates;
 use crate::config::Config;
 use crate::event::EventSender;
@@ -19,6 +18,7 @@ use crate::replies::Replies;
 use crate::service::ServiceTable;
 use crate::snapshot::Snapshot;
 use crate::table::{NamedPorts, RouteTable};
+use crate::tls::TlsAnswers;
 use crate::tls::{Common, TicketKeys, Tickets};
 use crate::upstream::identity::ClientCertificates;
 use crate::upstream::names::Names;

@@ -42,7 +42,6 @@ mod connection;
 mod proxy_protocol;
 mod stream;
 
-mod acme_tls;
 mod tls;
 
 mod http1;
@@ -76,7 +75,6 @@ mod view;
 mod fuzz;
 
 pub use access::{AccessFormat, AccessLog, AccessOnly, AccessTo};
-pub use acme_tls::{TlsAnswer, TlsAnswers};
 pub use certificate::{CertificateError, Certificates, certified_key};
 pub use config::{Config, Limits, Timeouts};
 pub use control::{Control, Stats};
@@ -96,6 +94,7 @@ pub use route::{Ejection, Route, RouteError, UpstreamTls, Weighted};
 pub use service::{Endpoint, ServiceTable};
 pub use table::RouteTable;
 pub use tls::{TICKET_LIFE_SECONDS, TicketKeys, TlsPolicy, TlsVersion};
+pub use tls::{TlsAnswer, TlsAnswers};
 pub use trace::TraceContext;
 pub use upstream::balance::Balance;
 pub use upstream::identity::ClientCertificates;

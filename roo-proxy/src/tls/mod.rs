@@ -1,5 +1,6 @@
 //! TLS towards clients: the name decides, before anything costs.
 
+mod acme;
 mod configs;
 mod policy;
 mod tickets;
@@ -15,7 +16,6 @@ use tokio::io::AsyncWriteExt;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
-use crate::acme_tls;
 use crate::certificate::Served;
 use crate::connection::apart;
 use crate::event::Event;
@@ -25,6 +25,7 @@ use crate::origin::Scheme;
 use crate::stream::Stream;
 use crate::table::Entry;
 use crate::worker::Worker;
+pub use acme::{TlsAnswer, TlsAnswers};
 pub(crate) use configs::{Common, Configs};
 pub(crate) use policy::Asked;
 pub use policy::{TlsPolicy, TlsVersion};
@@ -53,8 +54,8 @@ pub(crate) async fn accept(worker: &Rc<Worker>, stream: Stream, port: u16) -> Re
         .await
         .map_err(|_| Handshake::Timeout)?
         .map_err(|_| Handshake::Failed)?;
-    if acme_tls::is_asked_by(&start.client_hello()) {
-        return Err(apart(|| acme_tls::answer(worker, start)).await);
+    if acme::is_asked_by(&start.client_hello()) {
+        return Err(apart(|| acme::answer(worker, start)).await);
     }
     let Some((name, entry)) = routed_name(worker, &start, port) else {
         refuse(start.io).await;
