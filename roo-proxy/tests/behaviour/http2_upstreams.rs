@@ -359,9 +359,11 @@ async fn a_reset_is_passed_on_with_its_reason() {
 #[tokio::test]
 async fn an_upstream_hears_that_its_client_has_gone() {
     let (heard, mut reasons) = mpsc::unbounded_channel();
+    let (came, mut arrivals) = mpsc::unbounded_channel();
     let upstream = Upstream::streams(100, move |request: Request<RecvStream>, mut respond: SendResponse<Bytes>| {
-        let heard = heard.clone();
+        let (heard, came) = (heard.clone(), came.clone());
         async move {
+            came.send(()).unwrap();
             if request.uri().path() == "/begun" {
                 let mut stream = respond.send_response(ok(), false).unwrap();
                 // It may have heard already.
@@ -378,7 +380,7 @@ async fn an_upstream_hears_that_its_client_has_gone() {
     for path in ["/begun", "/waiting"] {
         let mut raw = Raw::connect(bench.http).await;
         raw.send(&format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
-        until("it is there", || bench.control.stats().requests > 0).await;
+        tokio::time::timeout(SOON, arrivals.recv()).await.unwrap();
         if path == "/begun" {
             raw.read_until("some").await;
         }
@@ -389,7 +391,7 @@ async fn an_upstream_hears_that_its_client_has_gone() {
             let response = client.send_request(request2("GET", "shop.test", path)).await.unwrap();
             response.into_body().collect().await.map(drop)
         });
-        until("it is there", || bench.control.stats().requests > 0).await;
+        tokio::time::timeout(SOON, arrivals.recv()).await.unwrap();
         request.abort();
         assert_eq!(tokio::time::timeout(SOON, reasons.recv()).await.unwrap(), Some(Reason::CANCEL), "{path}");
         until("it is over", || bench.control.stats().requests == 0).await;
