@@ -3,7 +3,7 @@
 #
 #   misc/image.sh BINARY TAG      for example: misc/image.sh target/release/roo roo:latest
 #
-# In it: the binary with its symbol table but without debug info, the shared libraries it names with their
+# In it: the binary with the names of its functions but without debug info, the shared libraries it names with their
 # loader, the root certificates of this machine if it has them, and the few files a C library asks for.
 set -euo pipefail
 
@@ -16,7 +16,7 @@ binary=$1 tag=$2
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 if [ ! -f "$binary" ] || [ ! -x "$binary" ]; then die "there is no program at $binary: build it first"; fi
-for tool in docker ldd objcopy; do
+for tool in docker ldd objcopy readelf; do
   command -v "$tool" >/dev/null || die "$tool is missing: install it (Debian: docker.io, libc-bin, binutils)"
 done
 docker version --format '{{.Server.Version}}' >/dev/null 2>&1 || die "no Docker engine answers: start it, or set DOCKER_HOST"
@@ -28,8 +28,11 @@ root=$context/rootfs
 mkdir -p "$root"/{usr/bin,etc/ssl/certs,data,tmp}
 chmod 1777 "$root/tmp"
 
-# Line tables and types are most of a release binary; function names stay, profiles need them.
-objcopy --strip-debug "$binary" "$root/usr/bin/roo"
+# Line tables and types are most of a release binary; function names stay, profiles need them. Those of data do not.
+readelf --syms --wide "$binary" | awk '$4 == "OBJECT" || $4 == "NOTYPE" { print $8 }' | sort -u >"$work/data"
+readelf --syms --wide "$binary" | awk '$4 == "FUNC" { print $8 }' | sort -u >"$work/functions"
+comm -23 "$work/data" "$work/functions" | sed '/^$/d' >"$work/dispensable"
+objcopy --strip-debug --strip-symbols="$work/dispensable" "$binary" "$root/usr/bin/roo"
 chmod 755 "$root/usr/bin/roo"
 
 # Each library under the very path where this machine's loader finds it, so the copied loader does too.
