@@ -23,7 +23,7 @@ impl DnsHook {
     /// Runs it for `record`, which proves `name`, and waits for its end. If the future is dropped, it is killed.
     pub(super) async fn run(&self, action: &'static str, name: &str, record: &DnsRecord) -> Result<(), DnsError> {
         let fault = |reason| DnsError::Hook { program: self.program.display().to_string(), action, reason };
-        let child = self.command(action, name, record).spawn().map_err(|error| fault(error.to_string()))?;
+        let child = self.started(action, name, record).await.map_err(|error| fault(error.to_string()))?;
         let mut group = Group(child);
         let ended = tokio::time::timeout(self.timeout, group.ended()).await;
         let Ok(ended) = ended else {
@@ -31,6 +31,18 @@ impl DnsHook {
         };
         let (status, output) = ended.map_err(|error| fault(error.to_string()))?;
         if status.success() { Ok(()) } else { Err(fault(format!("{status}, after it said: {output}"))) }
+    }
+
+    /// Starts it; a program that somebody has open for writing just now (`ETXTBSY`) is given a moment.
+    async fn started(&self, action: &str, name: &str, record: &DnsRecord) -> std::io::Result<Child> {
+        for _ in 0..BUSY_TRIES {
+            match self.command(action, name, record).spawn() {
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+                started => return started,
+            }
+            tokio::time::sleep(BUSY_PAUSE).await;
+        }
+        self.command(action, name, record).spawn()
     }
 
     fn command(&self, action: &str, name: &str, record: &DnsRecord) -> Command {
@@ -95,6 +107,10 @@ fn one_line(bytes: &[u8]) -> String {
 
 /// Of each pipe.
 const OUTPUT_BYTES_MAX: u64 = 512;
+
+/// How often, and how far apart, a program is tried that is being written.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

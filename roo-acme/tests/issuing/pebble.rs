@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use roo_acme::{AcmeConfig, Authority, Challenge, Challenges};
 use rustls_pki_types::pem::PemObject;
@@ -194,10 +195,14 @@ impl Drop for Pebble {
     }
 }
 
-/// Ports that were free a moment ago: Pebble cannot choose its own.
+/// Free ports below those that systems give to whoever asks for any, each given once: Pebble cannot choose its own.
 fn free_ports() -> [u16; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    // Processes beside this one begin elsewhere.
+    let start = std::process::id().wrapping_mul(7919) as u16;
+    let next = || 10_000 + start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % 20_000;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    [(); 2].map(|()| (0..20_000).map(|_| next()).find(is_free).expect("some port is free"))
 }
 
 const INSTALL: &str = "these tests need Pebble: apt-get install pebble";
