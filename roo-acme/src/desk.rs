@@ -1,13 +1,14 @@
 //! Where the holder of the claim works: check again, order, save, clean up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell, RwLock};
 
-use crate::acme::Session;
+use crate::acme::{Listed, Session};
 use crate::attempts::Attempts;
 use crate::authority::Authority;
 use crate::certificate::{Certificate, Facts, Managed};
@@ -29,6 +30,10 @@ pub(crate) struct Desk<V> {
     pub(crate) claim: Claim,
     /// The ACME account in use, opened by the first job that needs it.
     pub(crate) session: OnceCell<Session>,
+    /// What the orders in the account's list are for, by URL.
+    pub(crate) listed: Mutex<BTreeMap<String, Listed>>,
+    /// Read by jobs while the CA makes an order that the store does not know yet.
+    pub(crate) unsettled: RwLock<()>,
     pub(crate) prober: Prober,
 }
 

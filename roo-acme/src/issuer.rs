@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::sync::{Mutex, OnceCell, RwLock, mpsc, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -134,7 +134,16 @@ impl<V: Vault> Issuer<V> {
                 },
             }
         }
+        let settled = tokio::select! {
+            settled = desk.settled(), if !lost => settled,
+            () = &mut kept, if !lost => {
+                lost = true;
+                None
+            }
+            else => None,
+        };
         jobs.stop().await;
+        drop(settled);
         if lost {
             tracing::warn!("the claim to issue is lost; orders in flight are left to its next holder");
         } else {
@@ -155,6 +164,8 @@ impl<V: Vault> Issuer<V> {
             settings: self.settings.clone(),
             claim,
             session: OnceCell::new(),
+            listed: Mutex::default(),
+            unsettled: RwLock::default(),
             prober: Prober::default(),
         }
     }

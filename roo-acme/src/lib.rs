@@ -18,7 +18,7 @@
 //! # What always holds
 //!
 //! - Only the holder of the claim talks to the authority; after the claim it checks the store again.
-//! - An order is stored before its first challenge is answered, and is finished rather than repeated.
+//! - An order is stored before it is made at the authority, and is looked for and finished rather than repeated.
 //! - A name that failed is not tried before its back-off is over, whichever node is asked, and across restarts.
 //! - Private keys leave this crate only as values for the vault; they have no `Debug` and are never logged.
 
@@ -46,6 +46,7 @@ mod agenda;
 mod backoff;
 mod desk;
 mod failure;
+mod intent;
 mod internal;
 mod keys;
 mod memory;

@@ -1,14 +1,16 @@
 //! The life of an ACME order as the cluster sees it.
 //!
 //! ```text
-//! new order ─► stored (URL, key) ─► answers published ─► validated ─► request sent ─► chain fetched
-//!                 ▲                                                                       │
-//!                 └── another node starts here after a crash ──      certificate saved, order removed
+//! intent stored ─► new order ─► URL stored ─► answers published ─► validated ─► request sent ─► chain fetched
+//!    ▲                             ▲                                                                  │
+//!    └── another node starts here, or here, after a crash ──                  certificate saved, order removed
 //! ```
 //!
 //! The order is stored before anything else happens to it, so that at most one per name is in flight: whoever
 //! comes next asks the CA how far it got and goes on from there, with the same private key. It is removed when
 //! the certificate is saved, or when the CA will never complete it.
+//!
+//! The intent to order is stored before the CA is asked, see [`crate::intent`].
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -27,12 +29,17 @@ use crate::vault::{Item, Vault, VaultError};
 
 /// What is stored of an order in flight. No `Debug`: it holds the key of the certificate to be.
 #[derive(Serialize, Deserialize)]
-struct StoredOrder {
+pub(crate) struct StoredOrder {
     directory: String,
-    url: String,
+    /// `None` = an intent: the CA was asked, or was about to be, and what it answered is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
     key_pem: String,
     #[serde(with = "timestamp")]
     created_at: Timestamp,
+    /// The claim under which it was intended: [`crate::Claim::fence`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) intended_under: u64,
     /// How the name is proven; http-01 where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     challenge: Option<Challenge>,
@@ -82,7 +89,7 @@ impl<V: Vault> Desk<V> {
     ) -> Result<Certificate, IssueError> {
         let session = self.session(config).await?;
         let keys = self.settings.keys;
-        let mut work = match self.continued(session, config, name).await? {
+        let mut work = match self.continued(session, config, name, former).await? {
             Some(work) => work,
             None => self.started(session, config, name, former, (keys.first, None)).await?,
         };
@@ -160,15 +167,29 @@ impl<V: Vault> Desk<V> {
     }
 
     /// The stored order for `name`, if the CA can still complete it.
-    async fn continued(&self, session: &Session, config: &AcmeConfig, name: &str) -> Result<Option<Work>, IssueError> {
+    async fn continued(
+        &self,
+        session: &Session,
+        config: &AcmeConfig,
+        name: &str,
+        former: Option<&Certificate>,
+    ) -> Result<Option<Work>, IssueError> {
         let item = order_of(name);
         let stored = self.read(item.clone(), record::decode::<StoredOrder>);
-        let Some(stored) = stored.await? else {
+        let Some(mut stored) = stored.await? else {
             return Ok(None);
         };
         let age = self.settings.clock.now().duration_since(stored.created_at);
         if stored.directory == config.directory && age < ORDER_AGE_MAX {
-            match self.resumed(session, config, name, &stored).await? {
+            let order = match stored.url.clone() {
+                Some(url) => self.resumed(session, config, name, &stored, &url).await?,
+                None => {
+                    let beside = former.and_then(Certificate::beside).filter(|_| stored.first.is_some());
+                    let former = if stored.first.is_some() { beside.as_ref() } else { former };
+                    Some(self.placed_before(session, config, name, former, &mut stored).await?)
+                }
+            };
+            match order {
                 Some(order) => {
                     let failed = self.attempts(name).await?.and_then(|attempts| attempts.challenge);
                     let mut kinds = kinds_of(config, name, failed)?;
@@ -194,8 +215,8 @@ impl<V: Vault> Desk<V> {
         config: &AcmeConfig,
         name: &str,
         stored: &StoredOrder,
+        url: &str,
     ) -> Result<Option<Order>, IssueError> {
-        let url = stored.url.as_str();
         let mut order = match session.resume(url).await {
             Ok(order) => order,
             Err(Fault::OrderGone { reason }) => {
@@ -230,28 +251,29 @@ impl<V: Vault> Desk<V> {
     ) -> Result<Work, IssueError> {
         let failed = self.attempts(name).await?.and_then(|attempts| attempts.challenge);
         let kinds = kinds_of(config, name, failed)?;
-        let key_pem = keys::generate(kind)?;
-        let former = former.filter(|former| former.authority == config.directory);
-        let order = session.order(name, config.profile.as_deref(), former).await?;
-        let stored = StoredOrder {
+        let mut stored = StoredOrder {
             directory: config.directory.clone(),
-            url: order.url().to_owned(),
-            key_pem,
+            url: None,
+            key_pem: keys::generate(kind)?,
             created_at: self.settings.clock.now(),
+            intended_under: self.claim.fence,
             challenge: kinds.first().copied(),
             first,
             records: Vec::new(),
         };
-        self.vault.save(&order_of(name), record::encode(&stored), &self.claim).await?;
-        tracing::debug!(name, order = order.url(), "ordered");
+        let order = self.placed(session, config, name, former, &mut stored).await?;
         Ok(Work { order, stored, kinds })
+    }
+
+    pub(crate) async fn save_order(&self, name: &str, stored: &StoredOrder) -> Result<(), VaultError> {
+        self.vault.save(&order_of(name), record::encode(stored), &self.claim).await
     }
 
     /// Remembers how the name is proven, for whoever continues the order.
     pub(crate) async fn note_challenge(&self, name: &str, work: &mut Work, kind: Challenge) -> Result<(), IssueError> {
         if work.stored.challenge() != kind {
             work.stored.challenge = Some(kind);
-            self.vault.save(&order_of(name), record::encode(&work.stored), &self.claim).await?;
+            self.save_order(name, &work.stored).await?;
         }
         Ok(())
     }
@@ -280,7 +302,7 @@ impl<V: Vault> Desk<V> {
             }
         }
         if work.stored.records.len() > known {
-            self.vault.save(&order_of(name), record::encode(&work.stored), &self.claim).await?;
+            self.save_order(name, &work.stored).await?;
         }
         Ok(())
     }
@@ -325,6 +347,10 @@ fn kinds_of(config: &AcmeConfig, name: &str, failed: Option<Challenge>) -> Resul
 /// CAs forget pending orders after about a week; what was found valid is good for less.
 const ORDER_AGE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(3 * 24);
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 fn order_of(name: &str) -> Item {
     let name = name.to_owned();
     Item::Order { name }
@@ -346,7 +372,7 @@ mod tests {
         let stored = b"\x01{\"directory\":\"https://ca.example/dir\",\"url\":\"https://ca.example/order/1\",\
             \"key_pem\":\"key\",\"created_at\":\"2026-01-02T03:04:05Z\"}";
         let order: StoredOrder = record::decode(stored).unwrap();
-        assert_eq!((order.url.as_str(), order.key_pem.as_str()), ("https://ca.example/order/1", "key"));
+        assert_eq!((order.url.as_deref(), order.key_pem.as_str()), (Some("https://ca.example/order/1"), "key"));
         assert_eq!(record::encode(&order), stored);
         assert_eq!((order.challenge(), order.records), (Challenge::Http01, Vec::new()));
     }

@@ -11,9 +11,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 
+use super::caller::{Caller, Key};
 use super::fault::Fault;
 use super::http::Https;
-use super::order::Order;
+use super::order::{Listed, Order};
 use crate::authority::AcmeConfig;
 use crate::certificate::Certificate;
 use crate::renewal::Window;
@@ -23,6 +24,7 @@ use crate::wish::Reason;
 /// An account ready for use.
 pub(crate) struct Session {
     account: Account,
+    caller: Caller,
 }
 
 /// What is stored of an account. No `Debug`: it holds the key.
@@ -37,15 +39,16 @@ pub(crate) struct StoredAccount {
 impl Session {
     /// Registers a new account (ES256 key) and agrees to the CA's terms, as using `--acme-directory` implies.
     pub(crate) async fn register(config: &AcmeConfig, settings: &Settings) -> Result<(Self, StoredAccount), Fault> {
-        let http = Box::new(Https::new(config, settings)?);
+        let http = Https::new(config, settings)?;
         let contact = config.email.as_ref().map(|email| format!("mailto:{}", email.trim()));
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let request = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let (account, credentials) =
-            Account::builder_with_http(http).create(&request, config.directory.clone(), None).await?;
+            Account::builder_with_http(Box::new(http.clone())).create(&request, config.directory.clone(), None).await?;
         let key = KeyPair::try_from(credentials.private_key()).map_err(|_| BAD_KEY)?;
         let stored = StoredAccount { url: account.id().to_owned(), key_pem: key.serialize_pem() };
-        Ok((Self { account }, stored))
+        let caller = Caller::new(http, &config.directory, &stored.url, Key::new(credentials.private_key())?);
+        Ok((Self { account, caller }, stored))
     }
 
     /// Uses a stored account; asks the CA for its directory only.
@@ -54,16 +57,16 @@ impl Session {
         settings: &Settings,
         stored: StoredAccount,
     ) -> Result<Self, Fault> {
-        let http = Box::new(Https::new(config, settings)?);
-        let key = PrivatePkcs8KeyDer::from_pem_slice(stored.key_pem.as_bytes());
-        let account = Account::builder_with_http(http)
-            .from_parts(stored.url, key.map_err(|_| BAD_KEY)?, config.directory.clone())
-            .await?;
-        Ok(Self { account })
+        let http = Https::new(config, settings)?;
+        let key = PrivatePkcs8KeyDer::from_pem_slice(stored.key_pem.as_bytes()).map_err(|_| BAD_KEY)?;
+        let caller = Caller::new(http.clone(), &config.directory, &stored.url, Key::new(&key)?);
+        let account =
+            Account::builder_with_http(Box::new(http)).from_parts(stored.url, key, config.directory.clone()).await?;
+        Ok(Self { account, caller })
     }
 
     /// A new order for `name` (RFC 8555 section 7.4), in place of the certificate `replaced` if the CA can know that
-    /// (RFC 9773 section 5); [`Fault::Profile`] if the CA has no such profile.
+    /// (RFC 9773 section 5).
     pub(crate) async fn order(
         &self,
         name: &str,
@@ -73,7 +76,6 @@ impl Session {
         let identifiers = [Identifier::Dns(name.to_owned())];
         let mut request = NewOrder::new(&identifiers);
         if let Some(profile) = profile {
-            self.check_profile(profile)?;
             request = request.profile(profile);
         }
         let leaf = replaced.and_then(leaf_of);
@@ -93,7 +95,8 @@ impl Session {
         Ok(Order::new(self.account.new_order(&request).await?))
     }
 
-    fn check_profile(&self, wanted: &str) -> Result<(), Fault> {
+    /// Whether the CA has the profile `wanted`; [`Fault::Profile`] if not.
+    pub(crate) fn check_profile(&self, wanted: &str) -> Result<(), Fault> {
         let mut offered: Vec<&str> = self.account.profiles().map(|profile| profile.name).collect();
         if offered.contains(&wanted) {
             return Ok(());
@@ -131,6 +134,16 @@ impl Session {
             }
             outcome => Ok(outcome?),
         }
+    }
+
+    /// The URLs of our orders; `None` if the CA keeps no list of them. Several exchanges.
+    pub(crate) async fn listed(&self) -> Result<Option<Vec<String>>, Fault> {
+        self.caller.orders().await
+    }
+
+    /// What the order at `url` is for; [`Fault::Refused`] if the CA shows it no more.
+    pub(crate) async fn glance(&self, url: &str) -> Result<Listed, Fault> {
+        self.caller.look(url).await
     }
 
     /// The order at `url`; [`Fault::OrderGone`] if the CA does not know it.

@@ -49,7 +49,8 @@ impl Https {
         Ok(Self { way, timeout: settings.http_timeout, clock: settings.clock.clone() })
     }
 
-    async fn exchange(self, mut request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, HttpError> {
+    /// Sends `request`; what could be misread is an error.
+    pub(super) async fn exchange(self, mut request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, HttpError> {
         let agent = HeaderValue::from_static(concat!("roo/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
         let is_question = request.method() == Method::GET;
@@ -60,8 +61,7 @@ impl Https {
                 // The library takes no advice on renewals without it.
                 parts.headers.insert(RETRY_AFTER, HeaderValue::from_static(ASK_AFTER));
             }
-            let body = Box::new(body);
-            Ok(BytesResponse { parts, body })
+            Ok(Response::from_parts(parts, body))
         };
         tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(HttpError::Timeout { timeout: self.timeout }))
     }
@@ -113,7 +113,10 @@ impl HttpClient for Https {
         request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
         let exchange = self.clone().exchange(request);
-        Box::pin(async move { exchange.await.map_err(|error| Error::Other(Box::new(error))) })
+        Box::pin(async move {
+            let (parts, body) = exchange.await.map_err(|error| Error::Other(Box::new(error)))?.into_parts();
+            Ok(BytesResponse { parts, body: Box::new(body) })
+        })
     }
 }
 

@@ -3,10 +3,11 @@
 //! Everything here is one exchange or a few with the CA; what they mean for a name is decided elsewhere.
 
 mod account;
+mod caller;
 mod fault;
 mod http;
 mod order;
 
 pub(crate) use account::{Session, StoredAccount};
 pub(crate) use fault::Fault;
-pub(crate) use order::{Order, Proof, Stage};
+pub(crate) use order::{Listed, Order, Proof, Stage};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use instant_acme::{AuthorizationStatus, ChallengeStatus, ChallengeType, OrderStatus, RetryPolicy};
+use serde::Deserialize;
 
 use super::fault::{Fault, describe};
 use crate::challenge::Challenge;
@@ -27,6 +28,18 @@ pub(crate) enum Stage {
     Invalid,
 }
 
+/// An order as it stands in the account's list, as far as it never changes.
+#[derive(Deserialize)]
+pub(crate) struct Listed {
+    identifiers: Vec<Named>,
+    profile: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    value: String,
+}
+
 /// What the CA asks for, to be shown to it until the order is decided. No `Debug`: nobody needs it in a log.
 pub(crate) struct Proof {
     pub(crate) token: String,
@@ -35,6 +48,14 @@ pub(crate) struct Proof {
     pub(crate) dns_value: String,
     /// Whether the CA still waits for it.
     pub(crate) awaited: bool,
+}
+
+impl Listed {
+    /// Whether it is for `name` alone, by this profile if the CA says by which.
+    pub(crate) fn is_for(&self, name: &str, profile: Option<&str>) -> bool {
+        let alone = matches!(self.identifiers.as_slice(), [only] if only.value.eq_ignore_ascii_case(name));
+        alone && (self.profile.is_none() || profile.is_none() || self.profile.as_deref() == profile)
+    }
 }
 
 impl Order {
@@ -187,6 +208,18 @@ fn patience(timeout: Duration) -> RetryPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_is_for_one_name_and_profile() {
+        let listed = |text: &str| serde_json::from_str::<Listed>(text).expect("an order");
+        let one = listed(r#"{"status":"pending","identifiers":[{"type":"dns","value":"A.example"}]}"#);
+        assert!(one.is_for("a.example", None) && one.is_for("a.example", Some("short")));
+        assert!(!one.is_for("b.example", None));
+        let two = listed(r#"{"identifiers":[{"value":"a.example"},{"value":"b.example"}]}"#);
+        assert!(!two.is_for("a.example", None));
+        let short = listed(r#"{"identifiers":[{"value":"a.example"}],"profile":"short"}"#);
+        assert!(short.is_for("a.example", Some("short")) && !short.is_for("a.example", Some("classic")));
+    }
 
     #[test]
     fn a_token_is_base64url_and_short() {

@@ -52,6 +52,54 @@ async fn the_order_of_a_stopped_issuer_is_finished_by_another() {
 }
 
 #[tokio::test]
+async fn an_order_whose_issuer_died_before_it_could_store_the_url_is_found_at_the_ca() {
+    let (cluster, site) = (Cluster::new(), Site::new());
+    let answers = Answers::start(&cluster).await;
+    let pebble = site.start(answers.port, 30).await;
+    let first = Node::start(&cluster, site.authority());
+    // Enough that the CA's list has several pages.
+    let before: Vec<String> = (0..8).map(|number| format!("before{number}.example")).collect();
+    for name in &before {
+        cluster.want(&[name]);
+    }
+    for name in &before {
+        eventually(name, async || cluster.certificate(name)).await;
+    }
+    // What it intends is written, and the CA's answer is not.
+    first.vault.freeze_at_order.store(2, Ordering::SeqCst);
+    cluster.want(&["shop.example"]);
+    eventually("the CA's order", async || (pebble.orders() > before.len()).then_some(())).await;
+    eventually("a frozen node", async || (first.vault.freeze_at_order.load(Ordering::SeqCst) == 0).then_some(())).await;
+    let second = Node::start(&cluster, site.authority());
+    first.kill().await;
+    eventually("a certificate", async || cluster.certificate("shop.example")).await;
+    second.stop().await;
+    assert_eq!(pebble.orders(), before.len() + 1, "the order was found, not repeated");
+}
+
+#[tokio::test]
+async fn an_order_that_was_intended_and_never_made_is_made() {
+    let (cluster, site) = (Cluster::new(), Site::new());
+    let answers = Answers::start(&cluster).await;
+    let pebble = site.start(answers.port, 0).await;
+    let node = Node::start(&cluster, site.authority());
+    cluster.want(&["other.example"]);
+    eventually("a certificate", async || cluster.certificate("other.example")).await;
+    // As an issuer leaves it that dies before it could ask.
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap().serialize_pem();
+    let authority = site.authority();
+    let (directory, created_at) = (authority.id().unwrap(), jiff::Timestamp::now());
+    let intent = serde_json::json!({ "directory": directory, "key_pem": key, "created_at": created_at.to_string() });
+    let item = Item::Order { name: "shop.example".to_owned() };
+    cluster.put_item(item, [b"\x01", intent.to_string().as_bytes()].concat());
+    cluster.want(&["shop.example"]);
+    let certificate = eventually("a certificate", async || cluster.certificate("shop.example")).await;
+    node.stop().await;
+    assert_eq!(certificate.key_pem, key);
+    assert_eq!(pebble.orders(), 2);
+}
+
+#[tokio::test]
 async fn an_issuer_that_is_cut_off_stops_and_another_finishes() {
     let (cluster, site) = (Cluster::new(), Site::new());
     let answers = Answers::start(&cluster).await;

@@ -176,6 +176,8 @@ pub(crate) struct NodeVault {
     pub(crate) cut: AtomicBool,
     /// The node stops, for ever, right after an answer was published.
     pub(crate) freeze_after_answer: AtomicBool,
+    /// The node stops, for ever, when it is about to write an order for the n-th time from now; 0 = never.
+    pub(crate) freeze_at_order: AtomicUsize,
     /// How often the node got the claim.
     pub(crate) claims: AtomicUsize,
 }
@@ -186,6 +188,7 @@ impl NodeVault {
             cluster: cluster.clone(),
             cut: AtomicBool::new(false),
             freeze_after_answer: AtomicBool::new(false),
+            freeze_at_order: AtomicUsize::new(0),
             claims: AtomicUsize::new(0),
         })
     }
@@ -220,6 +223,13 @@ impl Vault for NodeVault {
 
     async fn save(&self, item: &Item, bytes: Vec<u8>, claim: &Claim) -> Result<(), VaultError> {
         self.travel().await;
+        if matches!(item, Item::Order { .. }) && self.freeze_at_order.load(Ordering::SeqCst) > 0 {
+            // The last one stays away, whoever asks.
+            let left = self.freeze_at_order.fetch_sub(1, Ordering::SeqCst) - 1;
+            if left == 0 {
+                pending::<()>().await;
+            }
+        }
         let mut state = self.state()?;
         state.check(claim)?;
         state.items.insert(item.clone(), bytes.clone());

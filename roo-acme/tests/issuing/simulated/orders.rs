@@ -23,6 +23,22 @@ async fn an_order_gives_way_to_a_certificate_brought_in_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_issuer_that_stops_waits_for_the_order_that_it_has_asked_for() {
+    let rules = Rules { life: 90 * DAY, latency: Duration::from_secs(4), gives_advice: true, limits: &[] };
+    let mut world = World::new(1, |clock| Ca::new(rules, clock));
+    world.cluster.want(&["a.example"]);
+    // Its answer is still on the way.
+    crate::eventually("an order", async || (world.ca.tally("a.example").orders > 0).then_some(())).await;
+    world.nodes.pop().unwrap().stop().await;
+    assert_eq!(world.cluster.certificate("a.example"), None);
+    let next = world.node();
+    world.nodes.push(next);
+    tokio::time::sleep(HOUR).await;
+    let tally = world.ca.tally("a.example");
+    assert_eq!((tally.orders, tally.issued), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_on_the_second_order_does_not_keep_the_first_certificate_back() {
     const LIMITS: &[Limit] = &[Limit { what: What::Set, count: 1, window: DAY }];
     let rules = Rules { life: 90 * DAY, latency: Duration::ZERO, gives_advice: true, limits: LIMITS };

@@ -1,0 +1,184 @@
+//! Signed requests that the ACME library has no word for: looking at the account, and at what it has ordered.
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LINK};
+use http::{HeaderMap, Method, Request, Response};
+use instant_acme::{BodyWrapper, Error, Problem};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::fault::Fault;
+use super::http::Https;
+
+/// Speaks for an account (RFC 8555 section 6).
+pub(super) struct Caller {
+    http: Https,
+    directory: String,
+    /// The account's URL.
+    account: String,
+    key: Key,
+}
+
+/// A key that signs requests: ECDSA on P-256 (ES256, RFC 7518 section 3.4).
+pub(super) struct Key(EcdsaKeyPair);
+
+impl Caller {
+    pub(super) fn new(http: Https, directory: &str, account: &str, key: Key) -> Self {
+        Self { http, directory: directory.to_owned(), account: account.to_owned(), key }
+    }
+
+    /// The URLs of the account's orders as the CA lists them (RFC 8555 section 7.1.2.1), of very many the last;
+    /// `None` if it keeps no list.
+    pub(super) async fn orders(&self) -> Result<Option<Vec<String>>, Fault> {
+        #[derive(Deserialize)]
+        struct Account {
+            orders: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Page {
+            orders: Vec<String>,
+        }
+        let Account { orders: Some(first) } = self.look(&self.account).await? else { return Ok(None) };
+        let (mut next, mut listed) = (Some(first), Vec::new());
+        for _ in 0..PAGES_MAX {
+            let Some(url) = next else { break };
+            let page = self.post(&url, None).await?;
+            listed.extend(parse::<Page>(&page)?.orders);
+            listed.drain(..listed.len().saturating_sub(LISTED_MAX));
+            next = next_page(page.headers());
+        }
+        Ok(Some(listed))
+    }
+
+    /// What the CA shows at `url` (POST-as-GET, RFC 8555 section 6.3).
+    pub(super) async fn look<T: DeserializeOwned>(&self, url: &str) -> Result<T, Fault> {
+        parse(&self.post(url, None).await?)
+    }
+
+    /// Posts `payload`, or asks by an empty one. A nonce that is not taken is followed by another, which the CA gives
+    /// with its refusal (RFC 8555 section 6.5).
+    async fn post(&self, url: &str, payload: Option<&Value>) -> Result<Response<Bytes>, Fault> {
+        let mut nonce = self.nonce().await?;
+        for _ in 0..NONCES_MAX {
+            let protected = json!({ "alg": "ES256", "kid": self.account, "nonce": nonce, "url": url });
+            let body = self.key.signed(&protected, payload)?.to_string();
+            let request =
+                Request::builder().method(Method::POST).uri(url).header(CONTENT_TYPE, "application/jose+json");
+            let answer =
+                self.http.clone().exchange(request.body(body.into_bytes().into()).map_err(Error::from)?).await?;
+            if answer.status().is_success() {
+                return Ok(answer);
+            }
+            let problem: Problem = parse(&answer)?;
+            if problem.r#type.as_deref() != Some(BAD_NONCE) {
+                return Err(Fault::from(&problem));
+            }
+            nonce = nonce_in(answer.headers())?;
+        }
+        Err(Fault::Unreachable { reason: "it takes none of its own nonces".to_owned() })
+    }
+
+    async fn nonce(&self) -> Result<String, Fault> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Directory {
+            new_nonce: String,
+        }
+        let Directory { new_nonce } = parse(&self.ask(Method::GET, &self.directory).await?)?;
+        nonce_in(self.ask(Method::HEAD, &new_nonce).await?.headers())
+    }
+
+    async fn ask(&self, method: Method, url: &str) -> Result<Response<Bytes>, Fault> {
+        let request = Request::builder().method(method).uri(url).body(BodyWrapper::default()).map_err(Error::from)?;
+        Ok(self.http.clone().exchange(request).await?)
+    }
+}
+
+impl Key {
+    /// From PKCS#8.
+    pub(super) fn new(der: &PrivatePkcs8KeyDer<'_>) -> Result<Self, Fault> {
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der());
+        Ok(Self(key.map_err(|_| Error::KeyRejected)?))
+    }
+
+    /// `payload`, or nothing, with its signature (RFC 7515 section 7.2.2).
+    fn signed(&self, protected: &Value, payload: Option<&Value>) -> Result<Value, Fault> {
+        let protected = BASE64_URL_SAFE_NO_PAD.encode(protected.to_string());
+        let payload = payload.map(|payload| BASE64_URL_SAFE_NO_PAD.encode(payload.to_string())).unwrap_or_default();
+        let signature = self.0.sign(&SystemRandom::new(), format!("{protected}.{payload}").as_bytes());
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(signature.map_err(|_| Error::Crypto)?);
+        Ok(json!({ "protected": protected, "payload": payload, "signature": signature }))
+    }
+}
+
+fn parse<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Fault> {
+    Ok(serde_json::from_slice(answer.body()).map_err(Error::from)?)
+}
+
+fn nonce_in(headers: &HeaderMap) -> Result<String, Fault> {
+    let nonce = headers.get("replay-nonce").and_then(|value| value.to_str().ok());
+    nonce.map(str::to_owned).ok_or_else(|| Fault::Unreachable { reason: "it gave no nonce".to_owned() })
+}
+
+/// The URL of the relation `next` (RFC 8288 section 3); there may be several fields, and several links in one.
+fn next_page(headers: &HeaderMap) -> Option<String> {
+    let fields = headers.get_all(LINK).into_iter().filter_map(|field| field.to_str().ok());
+    fields.flat_map(|field| field.split(',')).find_map(|link| {
+        let (url, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let is_next = |parameter: &str| matches!(parameter.trim(), "rel=\"next\"" | "rel=next");
+        parameters.split(';').any(is_next).then(|| url.to_owned())
+    })
+}
+
+const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
+
+/// A CA that refuses one nonce in three takes one of so many.
+const NONCES_MAX: usize = 10;
+
+/// CAs list a few to hundreds of orders on a page.
+const PAGES_MAX: usize = 1_000;
+
+/// URLs of orders that are kept.
+const LISTED_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, KeyPair as _, UnparsedPublicKey};
+
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_found_among_links() {
+        let next = |fields: &[&str]| {
+            let fields = fields.iter().map(|field| (LINK, field.parse().unwrap()));
+            next_page(&fields.collect())
+        };
+        let index = "<https://ca.example/dir>;rel=\"index\"";
+        let page = "<https://ca.example/orders?cursor=2>; rel=\"next\"";
+        assert_eq!(next(&[index, page]).as_deref(), Some("https://ca.example/orders?cursor=2"));
+        assert_eq!(next(&[&format!("{index}, {page}")]).as_deref(), Some("https://ca.example/orders?cursor=2"));
+        for none in [&[][..], &[index], &["nonsense"], &["<open;rel=\"next\""]] {
+            assert_eq!(next(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_bears_the_signature_of_its_header_and_payload() {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let key = Key::new(&PrivatePkcs8KeyDer::from(pair.serialize_der())).unwrap();
+        let signed = key.signed(&json!({ "alg": "ES256" }), Some(&json!({ "a": 1 }))).unwrap();
+        let text = |part: &str| signed[part].as_str().unwrap().to_owned();
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.0.public_key().as_ref().to_owned());
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(text("signature")).unwrap();
+        public.verify(format!("{}.{}", text("protected"), text("payload")).as_bytes(), &signature).unwrap();
+        assert_eq!(key.signed(&json!({}), None).unwrap()["payload"], "");
+    }
+}
