@@ -15,14 +15,15 @@ run: build
 test:
 	misc/test.sh
 
-# The proxy under siege with the full numbers, and the store under faults for an hour, or for ROO_SOAK_MINUTES; see
-# tests/siege/options.rs and tests/chaos/options.rs.
+# The proxy under siege with the full numbers, the store under faults for an hour, or for ROO_SOAK_MINUTES, and a
+# swarm of three engines; see tests/siege/options.rs, tests/chaos/options.rs and tests/swarm/options.rs.
 soak: build
 	misc/install.sh test
 	ROO_SOAK_MINUTES=$${ROO_SOAK_MINUTES:-60} \
 	  $(CARGO) test --locked -p roo-tests --test siege -- --nocapture --test-threads=1
 	ROO_SOAK_MINUTES=$${ROO_SOAK_MINUTES:-60} ROO_CHAOS_KILLS=$${ROO_CHAOS_KILLS:-1000} \
 	  $(CARGO) test --locked -p roo-tests --test chaos -- --nocapture --test-threads=1
+	ROO_SOAK_MINUTES=$${ROO_SOAK_MINUTES:-60} $(CARGO) test --locked -p roo-tests --test swarm
 
 # Many more hostile messages than `make test` tries: ROO_FUZZ_CASES of each kind.
 fuzz:

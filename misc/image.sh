@@ -7,7 +7,7 @@
 # loader, the root certificates of this machine if it has them, and the few files a C library asks for.
 set -euo pipefail
 
-readonly size_max=$((40 * 1000 * 1000))
+readonly size_max=${ROO_IMAGE_BYTES_MAX:-$((40 * 1000 * 1000))} # a debug build needs more
 
 die() { echo "image: $*" >&2; exit 1; }
 

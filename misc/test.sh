@@ -41,6 +41,18 @@ swarm() {
   make --no-print-directory image && misc/swarm-test.sh
 }
 
+fleet() {
+  if [ "$(id -u)" != 0 ]; then
+    echo "only root may make network namespaces and start engines"
+    return 77
+  fi
+  if ! command -v dockerd >/dev/null; then
+    echo "no dockerd on this machine (Debian: docker.io)"
+    return 77
+  fi
+  cargo test --locked --workspace --test swarm
+}
+
 part "tools" misc/install.sh test
 part "build" make --no-print-directory build
 part "scripts" misc/check.sh
@@ -53,6 +65,7 @@ part "tls" misc/tls-test.sh
 part "siege" cargo test --locked --workspace --test siege -- --nocapture --test-threads=1
 part "chaos" cargo test --locked --workspace --test chaos -- --nocapture --test-threads=1
 part "swarm" swarm
+part "swarm of three" fleet
 
 printf '\n== summary\n'
 for name in "${broken[@]}"; do echo "failed: $name"; done

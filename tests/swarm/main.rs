@@ -1,0 +1,66 @@
+//! Roo on a real Docker Swarm of several engines on this machine, each in a network namespace of its own: nodes are
+//! drained, cut off and killed, services updated and scaled, while clients count every request.
+//!
+//! One file per matter; `fleet` is the swarm, `origin` the service behind Roo, `traffic` the clients. One fleet runs at a
+//! time. What the engines need and this machine lacks is said, and the tests are skipped.
+//!
+//! - all of it: `cargo test --workspace --test swarm`
+//! - the engines' logs are shown when a test fails
+
+mod deploy;
+mod engine;
+mod fleet;
+mod forms;
+mod image;
+mod live;
+mod options;
+mod origin;
+mod shell;
+
+// Shared with other tests; only a part is needed here.
+#[allow(dead_code, unused_imports)]
+#[path = "../e2e/support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::fleet::Fleet;
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(origin::MODE) {
+        return origin::main();
+    }
+    fleet::end_on_signals();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let trials = vec![
+        trial("three_nodes_form_one_cluster_and_answer", 3, forms::three_nodes_form_one_cluster_and_answer),
+        trial("a_label_is_live_on_all_nodes", 3, live::a_label_is_live_on_all_nodes),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A test on a fleet of so many nodes with the images on them, skipped where there can be none. If it fails, what the
+/// nodes say is shown.
+fn trial(name: &str, nodes: usize, test: impl AsyncFnOnce(&mut Fleet) -> Result<()> + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if let Some(reason) = fleet::missing() {
+            return Ok(Completion::ignored_with(reason));
+        }
+        eprintln!();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let ended = runtime.block_on(async {
+            let mut fleet = Fleet::up(nodes).await?;
+            fleet.load_images().await?;
+            let ended = test(&mut fleet).await;
+            if ended.is_err() {
+                fleet.tell().await;
+            }
+            ended
+        });
+        ended.map(|()| Completion::Completed).map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
