@@ -15,10 +15,13 @@ run: build
 test:
 	misc/test.sh
 
-# The proxy under siege with the full numbers, the store under faults for an hour, or for ROO_SOAK_MINUTES, and a
-# swarm of three engines; see tests/siege/options.rs, tests/chaos/options.rs and tests/swarm/options.rs.
+# Killed issuers and the proxy under siege with the full numbers, the store under faults for an hour, or for ROO_SOAK_MINUTES,
+# and a swarm of three engines; see tests/e2e/issuers.rs, tests/siege/options.rs, tests/chaos/options.rs and
+# tests/swarm/options.rs.
 soak: build
 	misc/install.sh test
+	ROO_E2E_NAMES=$${ROO_E2E_NAMES:-300} \
+	  $(CARGO) test --locked -p roo-tests --test e2e -- issuers --nocapture
 	ROO_SOAK_MINUTES=$${ROO_SOAK_MINUTES:-60} \
 	  $(CARGO) test --locked -p roo-tests --test siege -- --nocapture --test-threads=1
 	ROO_SOAK_MINUTES=$${ROO_SOAK_MINUTES:-60} ROO_CHAOS_KILLS=$${ROO_CHAOS_KILLS:-1000} \

@@ -19,6 +19,7 @@ mod disk;
 mod docs;
 mod explain;
 mod imports;
+mod issuers;
 mod kv;
 mod lease;
 mod live;

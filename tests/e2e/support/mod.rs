@@ -4,6 +4,7 @@ pub mod api;
 pub mod cli;
 pub mod cluster;
 pub mod context;
+pub mod counter;
 pub mod dns;
 pub mod events;
 pub mod files;

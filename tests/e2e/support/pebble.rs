@@ -9,6 +9,7 @@ use tokio::process::Command;
 
 use super::api::request;
 use super::context::Context;
+use super::counter::Counter;
 use super::dns::Dns;
 use super::https::Https;
 use super::ports::free_address;
@@ -24,6 +25,7 @@ pub struct Pebble {
     management: SocketAddr,
     /// Root of the listeners' certificate, for `--acme-ca-file`.
     pub ca_file: PathBuf,
+    key_file: PathBuf,
     client: Https,
 }
 
@@ -37,6 +39,19 @@ impl Pebble {
 
     /// The same, asking another name server.
     pub async fn start_asking(context: &Context, http_port: u16, dns: Dns, server: SocketAddr) -> Result<Self> {
+        // Bad nonces now and then, as in real life; no artificial waiting.
+        let environment = [("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "10")];
+        Self::start_with(context, (http_port, http_port), dns, server, &environment).await
+    }
+
+    /// As [`start`](Self::start), with ports for http and for https, and with what Pebble reads from the environment.
+    pub async fn start_with(
+        context: &Context,
+        (http_port, tls_port): (u16, u16),
+        dns: Dns,
+        server: SocketAddr,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
         let (ca_file, key_file) = (context.path("pebble-ca.pem"), context.path("pebble-key.pem"));
         std::fs::write(&ca_file, made.cert.pem())?;
@@ -48,7 +63,7 @@ impl Pebble {
             "certificate": ca_file,
             "privateKey": key_file,
             "httpPort": http_port,
-            "tlsPort": http_port,
+            "tlsPort": tls_port,
             "ocspResponderURL": "",
             "externalAccountBindingRequired": false,
         }});
@@ -56,16 +71,20 @@ impl Pebble {
         std::fs::write(&file, config.to_string())?;
         let mut command = Command::new("pebble");
         command.arg("-config").arg(&file).arg("-dnsserver").arg(server.to_string());
-        // Bad nonces now and then, as in real life; no artificial waiting.
-        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "10");
+        command.envs(environment.iter().copied());
         let process =
             Process::spawn(command, &context.path("pebble.log")).context("pebble is needed: apt-get install pebble")?;
         let client = Https::trusting(&made.cert.pem())?;
-        let pebble = Self { process, dns, acme, management, ca_file, client };
+        let pebble = Self { process, dns, acme, management, ca_file, key_file, client };
         until("pebble answers", async || pebble.root().await.map(drop))
             .await
             .with_context(|| pebble.process.output())?;
         Ok(pebble)
+    }
+
+    /// A door to it that counts orders.
+    pub async fn counted(&self) -> Result<Counter> {
+        Counter::start(self.acme, self.client.clone(), &self.ca_file, &self.key_file).await
     }
 
     /// For `--acme-directory`.
