@@ -36,7 +36,9 @@ impl Register {
         self.problems.extend(problems);
         let mut routes: Vec<LabelRoute> = asked.into_iter().filter_map(|route| self.grant(name, route)).collect();
         routes.sort();
-        Service { id: id.clone(), name: name.clone(), routes }
+        let network = labels::network(&description.service_labels, &description.container_labels);
+        let port = own_port(name, &routes).or_else(|| description.ports.only());
+        Service { id: id.clone(), name: name.clone(), routes, network, port, tasks: Vec::new() }
     }
 
     fn grant(&mut self, service: &str, route: LabelRoute) -> Option<LabelRoute> {
@@ -50,6 +52,17 @@ impl Register {
         self.owners.insert(origin, service.to_owned());
         Some(route)
     }
+}
+
+/// The port of the first route that leads to the service itself.
+fn own_port(service: &str, routes: &[LabelRoute]) -> Option<u16> {
+    let mut targets = routes.iter().flat_map(|route| &route.to);
+    targets.find_map(|target| {
+        let url = url::Url::parse(&target.url).ok()?;
+        let host = url.host_str()?.trim_end_matches('.');
+        let is_own = host.strip_prefix("tasks.").unwrap_or(host).eq_ignore_ascii_case(service);
+        if is_own { url.port_or_known_default() } else { None }
+    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,13 @@
 //! The Docker engine, as far as Roo asks it. The only module that names bollard.
 //!
-//! All calls are GET on `/events`, `/services`, `/images/<name>/json` and `/_ping`, so a read-only socket is enough.
+//! All calls are GET on `/events`, `/services`, `/tasks`, `/images/<name>/json`, `/containers/<id>/json` and `/_ping`, so a
+//! read-only socket is enough.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+    time::Duration,
+};
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
@@ -16,6 +21,9 @@ use tokio::time::timeout;
 use crate::{
     description::Description,
     labels::{Exposed, Ports},
+    signals::ContainerEvent,
+    tasks::Listed,
+    wire::{Wire, WireError},
 };
 
 /// Why the engine told us nothing.
@@ -41,7 +49,17 @@ pub(crate) enum EngineError {
 #[derive(Debug)]
 pub(crate) struct Engine {
     docker: Docker,
+    wire: Wire,
     host: String,
+}
+
+/// Which tasks are asked for.
+#[derive(Debug)]
+pub(crate) enum Which<'a> {
+    /// Those that shall run, of these services at least; or of all.
+    Wanted(Option<&'a BTreeSet<String>>),
+    /// These, whatever shall become of them.
+    Ids(&'a [&'a str]),
 }
 
 impl Engine {
@@ -49,18 +67,18 @@ impl Engine {
     pub(crate) fn connect(host: Option<&str>) -> Result<Self, EngineError> {
         let host = host.unwrap_or(DEFAULT_SOCKET);
         let seconds = CALL_TIMEOUT.as_secs();
-        let docker = if let Some(path) = socket_path(host) {
+        let (docker, wire) = if let Some(path) = socket_path(host) {
             if !Path::new(path).exists() {
                 return Err(EngineError::NoSocket { path: path.into() });
             }
-            Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION)
-        } else if is_tcp(host) {
-            Docker::connect_with_http(host, seconds, API_DEFAULT_VERSION)
+            (Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION), Wire::unix(path))
+        } else if let Some(authority) = tcp_authority(host) {
+            (Docker::connect_with_http(host, seconds, API_DEFAULT_VERSION), Wire::tcp(authority))
         } else {
             return Err(EngineError::Host { host: host.into() });
         };
         match docker {
-            Ok(docker) => Ok(Self { docker, host: host.to_owned() }),
+            Ok(docker) => Ok(Self { docker, wire, host: host.to_owned() }),
             Err(error) => Err(refine(host, "answer", error)),
         }
     }
@@ -70,6 +88,27 @@ impl Engine {
         let list = self.docker.list_services(None::<ListServicesOptions>);
         let services = self.bounded("list services", CALL_TIMEOUT, list).await?;
         Ok(services.into_iter().filter_map(describe).collect())
+    }
+
+    /// Tasks of the swarm. Bounded by [`CALL_TIMEOUT`]; may be dropped at any time.
+    pub(crate) async fn tasks(&self, which: &Which<'_>) -> Result<Vec<Listed>, EngineError> {
+        const CALL: &str = "list tasks";
+        let path = format!("/tasks?filters={}", which.filters());
+        let answer = match timeout(CALL_TIMEOUT, self.wire.get(&path)).await {
+            Err(_) => return Err(EngineError::Timeout { call: CALL, after: CALL_TIMEOUT }),
+            Ok(answer) => answer.map_err(|error| self.failed(CALL, error))?,
+        };
+        serde_json::from_slice(&answer).map_err(|error| self.failed(CALL, WireError::Answer(error.to_string())))
+    }
+
+    fn failed(&self, call: &'static str, error: WireError) -> EngineError {
+        match error {
+            WireError::Refused { message, .. } if message.contains(NOT_A_MANAGER) => {
+                EngineError::NotManager { message }
+            }
+            WireError::Refused { status, message } => EngineError::Refused { call, status, message },
+            other => EngineError::Failed { host: self.host.clone(), call, reason: other.to_string() },
+        }
     }
 
     /// The TCP ports that an image exposes. A failure is part of the answer: it concerns this image alone.
@@ -87,13 +126,32 @@ impl Engine {
         }
     }
 
-    /// One item for each change of a service. Ends with the connection or at the first undecodable event.
+    /// One item for each change of a service or a node. Ends with the connection or at the first undecodable event.
     pub(crate) fn events(&self) -> impl Stream<Item = Result<(), EngineError>> {
         let only = |value: &str| vec![value.to_owned()];
-        let filters = HashMap::from([("scope", only("swarm")), ("type", only("service"))]);
+        let kinds = vec!["service".to_owned(), "node".to_owned()];
+        let filters = HashMap::from([("scope", only("swarm")), ("type", kinds)]);
         let options = EventsOptionsBuilder::new().filters(&filters).build();
         let refined = |error| refine(&self.host, "send events", error);
         self.docker.events(Some(options)).map(move |event| event.map(drop).map_err(refined))
+    }
+
+    /// What happens to containers of this engine. Ends as [`events`](Self::events) does.
+    pub(crate) fn container_events(&self) -> impl Stream<Item = Result<ContainerEvent, EngineError>> {
+        let list = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+        let actions = list(&["kill", "stop", "die", "health_status"]);
+        let filters = HashMap::from([("type", list(&["container"])), ("event", actions)]);
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let refined = |error| refine(&self.host, "send events", error);
+        self.docker.events(Some(options)).map(move |event| event.map(container_event).map_err(refined))
+    }
+
+    /// The signal that a container is asked to end with, if its image or somebody chose one. Bounded by
+    /// [`CALL_TIMEOUT`]; may be dropped at any time.
+    pub(crate) async fn stop_signal(&self, container: &str) -> Option<String> {
+        let inspect = self.docker.inspect_container(container, None);
+        let inspected = self.bounded("inspect a container", CALL_TIMEOUT, inspect).await.ok()?;
+        inspected.config?.stop_signal
     }
 
     /// Whether anybody is there: any answer within `limit` counts, a refusal too.
@@ -122,10 +180,25 @@ fn socket_path(host: &str) -> Option<&str> {
     host.strip_prefix("unix://").or_else(|| host.starts_with('/').then_some(host))
 }
 
-/// Whether `host` names an engine on the network.
-fn is_tcp(host: &str) -> bool {
+/// Where an engine on the network listens, if `host` names one.
+fn tcp_authority(host: &str) -> Option<&str> {
     let address = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://"));
-    address.is_some_and(|address| !address.trim_matches('/').is_empty())
+    address.filter(|address| !address.trim_matches('/').is_empty())
+}
+
+impl Which<'_> {
+    /// As the engine wants them: JSON in a query, whose only letters that need it are escaped.
+    fn filters(&self) -> String {
+        let filters = match self {
+            // The engine looks each service up: beyond a few it is less work to be told of all.
+            Self::Wanted(Some(services)) if services.len() <= SERVICES_NAMED_MAX => {
+                serde_json::json!({ "desired-state": ["running"], "service": services })
+            }
+            Self::Wanted(_) => serde_json::json!({ "desired-state": ["running"] }),
+            Self::Ids(ids) => serde_json::json!({ "id": ids }),
+        };
+        url::form_urlencoded::byte_serialize(filters.to_string().as_bytes()).collect()
+    }
 }
 
 /// bollard's error in our terms.
@@ -133,7 +206,7 @@ fn refine(host: &str, call: &'static str, error: BollardError) -> EngineError {
     match error {
         BollardError::DockerResponseServerError { status_code, message } => {
             // The engine has one status (503) for "no manager", "locked" and "no quorum"; the text tells.
-            if message.contains("not a swarm manager") {
+            if message.contains(NOT_A_MANAGER) {
                 EngineError::NotManager { message }
             } else {
                 EngineError::Refused { call, status: status_code, message }
@@ -162,8 +235,18 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+fn container_event(event: models::EventMessage) -> ContainerEvent {
+    let actor = event.actor.unwrap_or_default();
+    ContainerEvent {
+        container: actor.id.unwrap_or_default(),
+        action: event.action.unwrap_or_default(),
+        attributes: actor.attributes.unwrap_or_default(),
+    }
+}
+
 /// `None` for a service without id or name: nothing could be said about it, nor sent to it.
 fn describe(service: models::Service) -> Option<Description> {
+    let updating = service.update_status.and_then(|status| status.state).is_some_and(is_under_way);
     let spec = service.spec?;
     let container = spec.task_template.and_then(|task| task.container_spec);
     let published = spec.endpoint_spec.and_then(|endpoint| endpoint.ports);
@@ -174,7 +257,13 @@ fn describe(service: models::Service) -> Option<Description> {
         image: container.as_ref().and_then(|container| container.image.clone()).unwrap_or_default(),
         container_labels: container.and_then(|container| container.labels).unwrap_or_default().into_iter().collect(),
         ports: Ports { published: tcp_ports(published.unwrap_or_default()), exposed: Exposed::NotAsked },
+        updating,
     })
+}
+
+fn is_under_way(state: models::ServiceUpdateStatusStateEnum) -> bool {
+    use models::ServiceUpdateStatusStateEnum::{ROLLBACK_STARTED, UPDATING};
+    matches!(state, UPDATING | ROLLBACK_STARTED)
 }
 
 fn tcp_ports(published: Vec<models::EndpointPortConfig>) -> Vec<u16> {
@@ -201,6 +290,12 @@ fn exposed_ports(texts: &[String]) -> Vec<u16> {
 
 /// Where Docker listens unless told otherwise.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+
+/// How the engine says that it manages no swarm, under a status that means other things too.
+const NOT_A_MANAGER: &str = "not a swarm manager";
+
+/// Services that are named in a question about tasks.
+const SERVICES_NAMED_MAX: usize = 20;
 
 /// For a whole answer; listing thousands of services takes well under a second.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -19,6 +19,8 @@ pub struct Description {
     pub image: String,
     /// Where it may listen.
     pub ports: Ports,
+    /// Whether its tasks are being replaced.
+    pub updating: bool,
 }
 
 impl Description {

@@ -5,6 +5,7 @@
 //! - **service**: a Swarm service, by its full name (`stack_service`);
 //! - **label**: a setting on a service, from `deploy.labels` (the service) or `labels` (its containers);
 //! - **route**: what labels ask for, an origin (host, port, scheme) and the destination of its requests;
+//! - **task**: one of the times that a service runs, at an address of its own;
 //! - **snapshot**: everything seen at one moment, immutable, handed out through a `watch` channel;
 //! - **problem**: a label that asks for something Roo can't do, with the fix.
 //!
@@ -12,6 +13,7 @@
 //! them: whoever receives the snapshots does. Reading labels is [`settle`], a pure function, which files can be given to
 //! as well.
 
+mod signals;
 mod snapshot;
 mod watcher;
 
@@ -21,9 +23,16 @@ mod client;
 mod description;
 mod images;
 mod labels;
+mod subnets;
+mod tasks;
+mod wire;
 
 pub use claims::settle;
 pub use description::Description;
 pub use labels::{Exposed, Ports};
-pub use snapshot::{LabelRoute, Problem, Service, Setting, SettingValue, Severity, Snapshot, State, Target};
+pub use signals::{Stopping, follow_signals};
+pub use snapshot::{
+    LabelRoute, Problem, Service, Setting, SettingValue, Severity, Snapshot, State, Target, Task, TaskState,
+};
+pub use subnets::Subnets;
 pub use watcher::{Config, Handle, RescanError, Watcher, watch};

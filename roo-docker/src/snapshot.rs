@@ -1,5 +1,7 @@
 //! What was seen of the swarm at one moment.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 /// Everything known about the swarm's services at one moment. Immutable: a new one replaces it.
@@ -14,6 +16,8 @@ pub struct Snapshot {
     pub problems: Vec<Problem>,
     /// When `services` were last read completely, in Unix milliseconds; `None` before the first time.
     pub synced_at: Option<u64>,
+    /// Why the tasks of services can't be read, if they can't; they are then what was read last.
+    pub tasks_error: Option<String>,
 }
 
 /// How the watch is doing.
@@ -45,6 +49,33 @@ pub struct Service {
     pub name: String,
     /// What its labels ask for, sorted by origin; no origin occurs twice in a snapshot.
     pub routes: Vec<LabelRoute>,
+    /// The network that labels want its tasks to be reached in; `None`: any that we are in.
+    pub network: Option<String>,
+    /// Where it listens, as far as that is known.
+    pub port: Option<u16>,
+    /// Those that run and can be reached, by id. Empty for a service that nobody leads requests to.
+    pub tasks: Vec<Task>,
+}
+
+/// One running task of a service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Task {
+    /// The engine's id.
+    pub id: String,
+    /// Where it is in a network that we are in, too.
+    pub address: IpAddr,
+    /// What becomes of it.
+    pub state: TaskState,
+}
+
+/// What becomes of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskState {
+    /// It runs, and is healthy if it can tell. Next: `Stopping`, or gone.
+    Running,
+    /// It ends, now or soon, and never runs again. Next: gone.
+    Stopping,
 }
 
 /// A route as labels ask for it. Whether its parts are ones that can be served is for the receiver to judge.
@@ -126,7 +157,13 @@ pub enum Severity {
 impl Snapshot {
     /// The snapshot before anything was heard.
     pub(crate) fn connecting() -> Self {
-        Self { state: State::Connecting, services: Vec::new(), problems: Vec::new(), synced_at: None }
+        Self {
+            state: State::Connecting,
+            services: Vec::new(),
+            problems: Vec::new(),
+            synced_at: None,
+            tasks_error: None,
+        }
     }
 
     /// The same services seen in another state.

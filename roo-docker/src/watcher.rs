@@ -1,6 +1,10 @@
 //! The loop that follows an engine and publishes snapshots.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{StreamExt, pin_mut};
 use tokio::{
@@ -15,7 +19,9 @@ use crate::{
     claims,
     client::{Engine, EngineError},
     images::Images,
-    snapshot::{Snapshot, State},
+    snapshot::{Problem, Service, Snapshot, State},
+    subnets::Subnets,
+    tasks::Tasks,
 };
 
 /// What to follow and how eagerly.
@@ -24,8 +30,15 @@ pub struct Config {
     /// The engine: `unix:///path`, a plain path, `tcp://host:port` or `http://host:port`;
     /// `None` means `/var/run/docker.sock`.
     pub host: Option<String>,
-    /// How long further events are gathered after the first before services are read. Default 100 ms.
+    /// Services are read at once after an event, but not more often than this. Default 100 ms.
     pub debounce: Duration,
+    /// How often tasks are read while some of them come or go: there are no events of tasks. Swarm tells that a task is
+    /// to stop two seconds before it does so. Default 150 ms.
+    pub tasks_moving: Duration,
+    /// How often otherwise. Default 1 s.
+    pub tasks_quiet: Duration,
+    /// The networks in which tasks can be reached.
+    pub subnets: Subnets,
     /// Services are read again after this long without events, in case one was missed. Default 30 s.
     pub resync: Duration,
     /// An engine that does not answer a ping this often is given up and dialled anew. Default 15 s.
@@ -41,6 +54,9 @@ impl Default for Config {
         Self {
             host: None,
             debounce: Duration::from_millis(100),
+            tasks_moving: Duration::from_millis(150),
+            tasks_quiet: Duration::from_secs(1),
+            subnets: Subnets::System,
             resync: Duration::from_secs(30),
             ping: Duration::from_secs(15),
             retry: Duration::from_millis(250),
@@ -68,6 +84,7 @@ pub struct Watcher {
 pub fn watch(config: Config, shutdown: CancellationToken) -> Watcher {
     let (publisher, snapshots) = watch::channel(Arc::new(Snapshot::connecting()));
     let (requests, rescans) = mpsc::channel(RESCANS_MAX);
+    let (followed, also) = watch::channel(BTreeSet::new());
     let pilot = Pilot {
         backoff: Backoff::new(config.retry.min(config.resync), config.resync),
         config,
@@ -75,10 +92,14 @@ pub fn watch(config: Config, shutdown: CancellationToken) -> Watcher {
         rescans,
         waiting: Vec::new(),
         images: Images::default(),
+        also,
+        seen: Seen::default(),
+        tasks: Tasks::default(),
+        moved_at: Instant::now(),
     };
     Watcher {
         snapshots,
-        handle: Handle { requests },
+        handle: Handle { requests, followed },
         task: tokio::spawn(async move {
             // Dropping the loop at any await is fine: all it holds is connections for reading.
             shutdown.run_until_cancelled(pilot.run()).await;
@@ -90,9 +111,20 @@ pub fn watch(config: Config, shutdown: CancellationToken) -> Watcher {
 #[derive(Debug, Clone)]
 pub struct Handle {
     requests: mpsc::Sender<oneshot::Sender<Arc<Snapshot>>>,
+    followed: watch::Sender<BTreeSet<String>>,
 }
 
 impl Handle {
+    /// Has the tasks of these services read too, which have no labels but are led to: names in lower case. Whatever is
+    /// none is passed over. Replaces what was given before.
+    pub fn follow(&self, services: BTreeSet<String>) {
+        self.followed.send_if_modified(|followed| {
+            let changed = *followed != services;
+            *followed = services;
+            changed
+        });
+    }
+
     /// Reads services now, or retries the engine now if it is away, and returns the outcome. Look at its
     /// `state`: an engine that is gone or manages nothing is told there. Takes about 20 s at most, and
     /// milliseconds as a rule.
@@ -118,6 +150,22 @@ struct Pilot {
     /// Whoever asked for a rescan and is answered by the next publication.
     waiting: Vec<oneshot::Sender<Arc<Snapshot>>>,
     images: Images,
+    /// Services whose tasks matter although they have no routes.
+    also: watch::Receiver<BTreeSet<String>>,
+    seen: Seen,
+    tasks: Tasks,
+    /// When tasks, or what is wanted of them, were last seen to change.
+    moved_at: Instant,
+}
+
+/// The services as they were read last, before their tasks are known.
+#[derive(Default)]
+struct Seen {
+    services: Vec<Service>,
+    problems: Vec<Problem>,
+    /// Whether the tasks of any are being replaced.
+    updating: bool,
+    at: Option<u64>,
 }
 
 impl Pilot {
@@ -147,39 +195,104 @@ impl Pilot {
         }
     }
 
-    /// Reads services at the start, after events, on request and once per `resync`.
+    /// Reads services at the start, after events, on request and once per `resync`; and their tasks more often.
     async fn follow(&mut self, engine: &Engine, mut changed: watch::Receiver<()>) -> EngineError {
         // The stream may have come up a moment after the first list was answered: look once more.
         let mut quiet = SETTLE.min(self.config.resync);
         loop {
             changed.mark_unchanged();
+            let began = Instant::now();
             if let Err(error) = self.sync(engine).await {
                 return error;
             }
             self.backoff.reset();
+            let resync = began + quiet;
             tokio::select! {
-                Ok(()) = changed.changed() => sleep(self.config.debounce).await,
-                Some(reply) = self.rescans.recv() => self.enlist(reply),
-                () = sleep_until(Instant::now() + quiet) => {}
+                Ok(()) = changed.changed() => {
+                    sleep_until(began + self.config.debounce).await;
+                    self.moved_at = Instant::now();
+                }
+                error = self.follow_tasks(engine, resync) => match error {
+                    Some(error) => return error,
+                    // A request, or time for the next look.
+                    None => {}
+                },
             }
             quiet = self.config.resync;
         }
     }
 
-    /// Reads all services and publishes what they ask for.
+    /// Reads tasks again and again, until services are due or asked for.
+    async fn follow_tasks(&mut self, engine: &Engine, until: Instant) -> Option<EngineError> {
+        loop {
+            let moving = self.seen.updating
+                || self.tasks.is_moving() && self.moved_at.elapsed() < MOVING_MAX
+                || self.moved_at.elapsed() < MOVING_MIN;
+            let pause = if moving { self.config.tasks_moving } else { self.config.tasks_quiet };
+            tokio::select! {
+                Some(reply) = self.rescans.recv() => {
+                    self.enlist(reply);
+                    return None;
+                }
+                Ok(()) = self.also.changed() => {}
+                () = sleep(pause) => {}
+                () = sleep_until(until) => return None,
+            }
+            if let Err(error) = self.sync_tasks(engine).await {
+                return Some(error);
+            }
+        }
+    }
+
+    /// Reads all services with their tasks and publishes what they ask for.
     async fn sync(&mut self, engine: &Engine) -> Result<(), EngineError> {
         let mut descriptions = engine.services().await?;
         self.images.fill(engine, &mut descriptions).await;
+        let updating = descriptions.iter().any(|service| service.updating);
         let (services, problems) = claims::settle(descriptions);
+        self.seen = Seen { services, problems, updating, at: Some(unix_ms()) };
+        self.sync_tasks(engine).await
+    }
+
+    /// Reads the tasks of the services that were read last, and publishes what has changed.
+    async fn sync_tasks(&mut self, engine: &Engine) -> Result<(), EngineError> {
+        let also = self.also.borrow_and_update().clone();
+        let matters =
+            |service: &&Service| !service.routes.is_empty() || also.contains(&service.name.to_ascii_lowercase());
+        let wanted = self.seen.services.iter().filter(matters).map(|service| service.id.clone()).collect();
+        let tasks_error = match self.tasks.read(engine, &wanted).await {
+            Ok(()) => None,
+            // One that was removed meanwhile is not known any more, which its event tells; or it is a proxy before the
+            // engine that forbids it.
+            Err(error @ EngineError::Refused { .. }) => Some(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        let mut services = self.seen.services.clone();
+        let mut problems = self.seen.problems.clone();
+        problems.extend(self.tasks.place(&mut services, &self.config.subnets.now()));
+        problems.sort();
+        self.tell(Snapshot { state: State::Watching, services, problems, synced_at: self.seen.at, tasks_error });
+        Ok(())
+    }
+
+    /// Publishes what was seen, unless it was told already and nobody waits for it.
+    fn tell(&mut self, snapshot: Snapshot) {
         let before = self.publisher.borrow().clone();
-        for problem in problems.iter().filter(|p| !before.problems.contains(p)) {
+        if tasks(&before) != tasks(&snapshot) {
+            self.moved_at = Instant::now();
+        }
+        for problem in snapshot.problems.iter().filter(|p| !before.problems.contains(p)) {
             tracing::warn!(service = %problem.service, label = %problem.label, "{}", problem.message);
         }
-        if before.state != State::Watching {
-            tracing::info!(services = services.len(), "watching the swarm's services");
+        if let Some(error) = snapshot.tasks_error.as_ref().filter(|error| before.tasks_error.as_ref() != Some(error)) {
+            tracing::warn!("the tasks of services can't be read, so the DNS has to tell where they are: {error}");
         }
-        self.publish(Snapshot { state: State::Watching, services, problems, synced_at: Some(unix_ms()) });
-        Ok(())
+        if before.state != State::Watching {
+            tracing::info!(services = snapshot.services.len(), "watching the swarm's services");
+        }
+        if *before != snapshot || !self.waiting.is_empty() {
+            self.publish(snapshot);
+        }
     }
 
     /// Tells that the engine is lost, keeping what was last seen.
@@ -241,13 +354,19 @@ async fn listen(engine: &Engine, changed: &watch::Sender<()>) -> EngineError {
 
 /// Pings until there is no answer: a connection can die without a sign, and the event stream is silent
 /// for hours on a quiet swarm.
-async fn keep_alive(engine: &Engine, every: Duration) -> EngineError {
+pub(crate) async fn keep_alive(engine: &Engine, every: Duration) -> EngineError {
     loop {
         sleep(every).await;
         if let Err(error) = engine.ping(every.min(PING_TIMEOUT)).await {
             return error;
         }
     }
+}
+
+/// The tasks of all services that have some.
+fn tasks(snapshot: &Snapshot) -> BTreeMap<&str, &[crate::snapshot::Task]> {
+    let with_tasks = snapshot.services.iter().filter(|service| !service.tasks.is_empty());
+    with_tasks.map(|service| (service.id.as_str(), service.tasks.as_slice())).collect()
 }
 
 fn unix_ms() -> u64 {
@@ -257,6 +376,12 @@ fn unix_ms() -> u64 {
 
 /// Requests for a rescan that may queue; further ones wait their turn.
 const RESCANS_MAX: usize = 16;
+
+/// How long tasks are read often after a change: what is wanted of services becomes tasks a moment later.
+const MOVING_MIN: Duration = Duration::from_secs(10);
+
+/// How long tasks that are on their way may take until nobody hurries for them.
+const MOVING_MAX: Duration = Duration::from_secs(120);
 
 /// From the first list to the second.
 const SETTLE: Duration = Duration::from_secs(1);

@@ -237,7 +237,7 @@ fn nothing(upstream: &Upstream) -> InstanceView {
 
 fn state(upstreams: &Upstreams, member: &Member, chosen: Option<Chosen>, now: Instant) -> (InstanceState, String) {
     let instance = &member.instance;
-    if member.stopping {
+    if member.stopping && chosen.is_none() {
         return (InstanceState::Stopping, "it ends what it has begun".to_owned());
     }
     if !member.takes() {
@@ -252,6 +252,7 @@ fn state(upstreams: &Upstreams, member: &Member, chosen: Option<Chosen>, now: In
         }
     });
     match (chosen, out) {
+        (Some(_), _) if member.stopping => (InstanceState::Picked, "all are stopping".to_owned()),
         (Some(_), None) => {
             let why = match upstreams.balance {
                 Balance::RoundRobin => "it is its turn",

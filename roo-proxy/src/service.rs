@@ -10,6 +10,8 @@ use crate::destination::DestinationHost;
 #[derive(Clone, Debug)]
 pub struct ServiceTable {
     endpoints: HashMap<Arc<str>, Vec<Endpoint>>,
+    /// What the names of the orchestrator's services stand for.
+    tasks: HashMap<Arc<str>, Vec<Endpoint>>,
     /// Tells one table from another; never reused.
     generation: u64,
 }
@@ -34,8 +36,24 @@ impl ServiceTable {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
         ServiceTable {
             endpoints: services.into_iter().map(|(name, endpoints)| (name.into(), endpoints)).collect(),
+            tasks: HashMap::new(),
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    /// Adds the tasks of the orchestrator's services, by names such as `shop_web`. A destination's host `shop_web` or
+    /// `tasks.shop_web` stands for these, at the destination's port, and is asked of the DNS only while there are none.
+    /// Where all of them are stopping they are asked all the same: one may still answer.
+    #[must_use]
+    pub fn with_tasks(self, tasks: impl IntoIterator<Item = (String, Vec<Endpoint>)>) -> ServiceTable {
+        ServiceTable { tasks: tasks.into_iter().map(|(name, endpoints)| (name.into(), endpoints)).collect(), ..self }
+    }
+
+    /// The tasks that a host stands for; none if nobody knows them. `None` if it can't stand for any.
+    pub(crate) fn tasks(&self, host: &str) -> Option<&[Endpoint]> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let name = host.strip_prefix("tasks.").unwrap_or(host);
+        (!name.contains('.')).then(|| self.tasks.get(name).map_or(&[][..], Vec::as_slice))
     }
 
     /// The endpoints of a service; none if nobody knows it.

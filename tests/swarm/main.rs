@@ -16,6 +16,7 @@ mod live;
 mod options;
 mod origin;
 mod shell;
+mod tasks;
 
 // Shared with other tests; only a part is needed here.
 #[allow(dead_code, unused_imports)]
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let trials = vec![
         trial("three_nodes_form_one_cluster_and_answer", 3, forms::three_nodes_form_one_cluster_and_answer),
+        trial("tasks_are_known_to_all_nodes", 3, tasks::tasks_are_known_to_all_nodes),
         trial("a_label_is_live_on_all_nodes", 3, live::a_label_is_live_on_all_nodes),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()

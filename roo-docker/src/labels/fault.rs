@@ -81,6 +81,19 @@ pub(crate) enum Fault {
         "asks for {origin}, which service '{owner}' already has, so this one is ignored: take the host out of one of the two"
     )]
     Taken { origin: String, owner: String },
+    #[error(
+        "is '{value}', which the service is not in ({}): write the name of one that it shares with Roo",
+        self::networks(.networks)
+    )]
+    NetworkNotJoined { value: String, networks: Vec<String> },
+    #[error("is '{value}', which Roo is not in, so its tasks can't be reached: let Roo's service join it, too")]
+    NetworkNotOurs { value: String },
+    #[error(
+        "is not set, and the service shares no network with Roo ({}), so its tasks can't be reached: let both join the \
+         same one, such as forenet",
+        self::networks(.networks)
+    )]
+    NoSharedNetwork { networks: Vec<String> },
 }
 
 impl Fault {
@@ -93,9 +106,19 @@ impl Fault {
             | Self::Unsupported
             | Self::Unused { .. }
             | Self::PortUnseen { .. }
-            | Self::PortNotExposed { .. } => Severity::Warning,
+            | Self::PortNotExposed { .. }
+            | Self::NetworkNotJoined { .. }
+            | Self::NetworkNotOurs { .. }
+            | Self::NoSharedNetwork { .. } => Severity::Warning,
             _ => Severity::Error,
         }
+    }
+}
+
+fn networks(names: &[String]) -> String {
+    match names {
+        [] => "it is in none".into(),
+        names => format!("it is in {}", names.join(", ")),
     }
 }
 

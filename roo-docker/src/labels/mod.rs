@@ -36,6 +36,8 @@ pub(crate) fn read(
     ports: &Ports,
 ) -> (Vec<LabelRoute>, Vec<Problem>) {
     let mut sheet = Sheet::merge(service_labels, container_labels);
+    // An empty one is a fault.
+    sheet.value(native::NETWORK);
     if sheet.off() {
         return (Vec::new(), sheet.problems(service));
     }
@@ -45,6 +47,15 @@ pub(crate) fn read(
     asked.extend(original::read(&mut sheet));
     let routes = distinct(&mut sheet, asked);
     (routes, sheet.problems(service))
+}
+
+/// The network that labels choose for a service. What is wrong with the label is for [`read`] to tell.
+pub(crate) fn network(
+    service_labels: &BTreeMap<String, String>,
+    container_labels: &BTreeMap<String, String>,
+) -> Option<String> {
+    let value = service_labels.get(native::NETWORK).or_else(|| container_labels.get(native::NETWORK))?;
+    Some(value.trim()).filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
 /// Whether these labels speak of native routes, so that it matters which ports the image exposes.

@@ -27,27 +27,22 @@ const TO: &str = "roo.to";
 /// `false` takes the service out of Roo, whatever else is set.
 pub(super) const ENABLE: &str = "roo.enable";
 
+/// The network in which the service's tasks are reached.
+pub(super) const NETWORK: &str = "roo.network";
+
 /// The labels of a route that are no fields of its document.
 const BASIC: [&str; 5] = [HOST, PORT, SCHEME, ORIGIN_SCHEME, TO];
 
 /// Names that are spoken for but mean nothing yet.
-pub(super) const UNSUPPORTED: [&str; 8] = [
-    "roo.path",
-    "roo.sticky",
-    "roo.health.path",
-    "roo.weight",
-    "roo.auth.basic",
-    "roo.limit",
-    "roo.tcp.port",
-    "roo.network",
-];
+pub(super) const UNSUPPORTED: [&str; 7] =
+    ["roo.path", "roo.sticky", "roo.health.path", "roo.weight", "roo.auth.basic", "roo.limit", "roo.tcp.port"];
 
 /// What all labels of further routes start with; the route's name follows.
 pub(super) const ROUTES: &str = "roo.routes.";
 
 /// Every native label that is understood, as the first route has it.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    of_a_route().chain([ENABLE])
+    of_a_route().chain([ENABLE, NETWORK])
 }
 
 /// Whether this is a native label.

@@ -38,6 +38,11 @@ impl Ports {
         }
     }
 
+    /// The only port that it can be.
+    pub(crate) fn only(&self) -> Option<u16> {
+        self.guess(String::new()).ok()
+    }
+
     /// What speaks against a port that is written.
     pub(super) fn doubt(&self, port: u16) -> Option<Fault> {
         match &self.exposed {

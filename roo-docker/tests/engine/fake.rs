@@ -46,6 +46,12 @@ impl Answer {
 pub(crate) struct Script {
     pub(crate) services: Answer,
     pub(crate) ping: Answer,
+    /// All tasks, of which those are told that are asked for.
+    pub(crate) tasks: Vec<Value>,
+    /// Said instead of them.
+    pub(crate) tasks_refused: Option<Answer>,
+    /// By id; others are not there.
+    pub(crate) containers: HashMap<String, Answer>,
     /// By name; others are not there.
     pub(crate) images: HashMap<String, Answer>,
     /// `None` while the event stream is open to all; otherwise what it says instead.
@@ -69,6 +75,9 @@ impl FakeEngine {
         let script = Script {
             services: Answer::json(services),
             ping: Answer::raw("OK"),
+            tasks: Vec::new(),
+            tasks_refused: None,
+            containers: HashMap::new(),
             images: HashMap::new(),
             events: None,
             requests: Vec::new(),
@@ -166,6 +175,11 @@ async fn answer(request: Request<Incoming>, script: Arc<Mutex<Script>>) -> Resul
                 Some(answer) => answer.clone(),
                 None => return Ok(Response::new(open_stream(&mut script))),
             },
+            "/tasks" => script.tasks_refused.clone().unwrap_or_else(|| tasks(&script.tasks, request.uri().query())),
+            container if container.starts_with("/containers/") => {
+                let id = container.trim_start_matches("/containers/").trim_end_matches("/json");
+                script.containers.get(id).cloned().unwrap_or_else(|| Answer::error(404, "No such container"))
+            }
             image if image.starts_with("/images/") => {
                 let name = image.trim_start_matches("/images/").trim_end_matches("/json");
                 let missing = || Answer::error(404, &format!("No such image: {name}"));
@@ -183,6 +197,22 @@ async fn answer(request: Request<Incoming>, script: Arc<Mutex<Script>>) -> Resul
             Ok(response)
         }
     }
+}
+
+/// Those that fit all filters, as an engine tells them.
+fn tasks(all: &[Value], query: Option<&str>) -> Answer {
+    let query = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let filters: Value = query
+        .filter(|(name, _)| name == "filters")
+        .map(|(_, value)| serde_json::from_str(&value).unwrap())
+        .last()
+        .unwrap();
+    let fits = |task: &&Value| {
+        [("id", "ID"), ("service", "ServiceID"), ("desired-state", "DesiredState")]
+            .iter()
+            .all(|(filter, field)| filters[*filter].as_array().is_none_or(|values| values.contains(&task[*field])))
+    };
+    Answer::json(&all.iter().filter(fits).cloned().collect())
 }
 
 fn open_stream(script: &mut Script) -> Body {
@@ -226,6 +256,46 @@ pub(crate) fn service(name: &str, service_labels: &Value, container_labels: &Val
 /// A service with the native label for this host.
 pub(crate) fn site(name: &str, host: &str) -> Value {
     service(name, &json!({ "roo.host": host }), &json!({}))
+}
+
+/// A task of a service that [`site`] makes, in `forenet`.
+pub(crate) fn task(id: &str, service: &str, state: &str, desired: &str, address: &str) -> Value {
+    json!({
+        "ID": id,
+        "Version": { "Index": 21 },
+        "CreatedAt": "2024-05-01T10:00:00.123456789Z",
+        "Spec": { "ContainerSpec": { "Image": "x:latest" }, "Runtime": "teleport" },
+        "ServiceID": format!("id-{service}"),
+        "Slot": 1,
+        "NodeID": "n1",
+        "Status": { "Timestamp": "2024-05-01T10:00:00.123456789Z", "State": state, "ContainerStatus": null },
+        "DesiredState": desired,
+        "NetworksAttachments": [
+            { "Network": { "ID": "ing", "Spec": { "Name": "ingress", "Ingress": true } }, "Addresses": ["10.0.0.9/24"] },
+            { "Network": { "ID": "net", "Spec": { "Name": "forenet" } }, "Addresses": [format!("{address}/24")] },
+        ],
+    })
+}
+
+/// An event of the container of a task, as one line.
+pub(crate) fn container_event(action: &str, container: &str, task: &str, signal: Option<&str>) -> String {
+    let event = json!({
+        "status": action,
+        "id": container,
+        "from": "x:latest",
+        "Type": "container",
+        "Action": action,
+        "Actor": { "ID": container, "Attributes": {
+            "com.docker.swarm.service.name": "a",
+            "com.docker.swarm.task.id": task,
+            "image": "x:latest",
+            "signal": signal.unwrap_or_default(),
+        } },
+        "scope": "local",
+        "time": 1_700_000_000,
+        "timeNano": 1_700_000_000_000_000_000_i64,
+    });
+    format!("{event}\n")
 }
 
 /// A service with this image that publishes nothing.

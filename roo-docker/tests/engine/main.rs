@@ -4,4 +4,7 @@
 
 mod fake;
 mod real;
+mod signals;
+mod tasks;
 mod watch;
+mod watched;

@@ -1,90 +1,15 @@
 //! The watch and the fake engine.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::StatusCode;
-use roo_docker::{Config, RescanError, Snapshot, State, Watcher};
+use roo_docker::{Config, RescanError, Snapshot, State};
 use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::{Answer, FakeEngine, event, image, service, site, unpublished};
-
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Longer than any test: what should come by itself then comes by events or not at all.
-const NEVER: Duration = Duration::from_secs(3600);
-
-/// The watch under test.
-struct Watched {
-    watcher: Watcher,
-    shutdown: CancellationToken,
-}
-
-impl Watched {
-    /// With pauses short where a test waits for them, and without resync.
-    fn new(engine: &FakeEngine) -> Self {
-        Self::with(engine, |_| {})
-    }
-
-    fn with(engine: &FakeEngine, adjust: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config {
-            host: Some(format!("unix://{}", engine.socket().display())),
-            debounce: Duration::from_millis(20),
-            resync: NEVER,
-            ping: NEVER,
-            retry: Duration::from_millis(20),
-            not_manager_retry: Duration::from_millis(20),
-        };
-        adjust(&mut config);
-        let shutdown = CancellationToken::new();
-        let watcher = roo_docker::watch(config, shutdown.clone());
-        Self { watcher, shutdown }
-    }
-
-    /// Waits for a snapshot like this.
-    async fn until(&mut self, what: &str, like: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
-        let found = timeout(PATIENCE, self.watcher.snapshots.wait_for(|snapshot| like(snapshot)));
-        if let Ok(snapshot) = found.await {
-            return snapshot.unwrap().clone();
-        }
-        panic!("never saw: {what}; last: {:#?}", self.watcher.snapshots.borrow());
-    }
-
-    async fn until_hosts(&mut self, hosts: &[&str]) -> Arc<Snapshot> {
-        let what = format!("watching {hosts:?}");
-        self.until(&what, |snapshot| snapshot.state == State::Watching && self::hosts(snapshot) == hosts).await
-    }
-
-    /// Waits for [`State::Unreachable`] with this in its text.
-    async fn until_unreachable(&mut self, text: &str) -> Arc<Snapshot> {
-        let what = format!("unreachable: {text}");
-        let like =
-            |snapshot: &Snapshot| matches!(&snapshot.state, State::Unreachable { error } if error.contains(text));
-        self.until(&what, like).await
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-    }
-}
-
-fn hosts(snapshot: &Snapshot) -> Vec<&str> {
-    snapshot.routes().map(|(_, route)| route.host.as_str()).collect()
-}
-
-/// Waits until a condition of the engine holds.
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(timeout(PATIENCE, wait).await.is_ok(), "never: {what}");
-}
+use crate::watched::{NEVER, PATIENCE, Watched, eventually, hosts};
 
 #[tokio::test]
 async fn services_are_seen_at_the_start() {
@@ -137,7 +62,7 @@ async fn the_port_is_that_which_the_image_exposes_and_images_are_asked_about_onc
 }
 
 #[tokio::test]
-async fn only_events_of_services_are_asked_for_and_before_the_list() {
+async fn only_events_of_services_and_nodes_are_asked_for_and_before_the_list() {
     let engine = FakeEngine::started(&json!([]));
     let mut watched = Watched::new(&engine);
     watched.until_hosts(&[]).await;
@@ -146,7 +71,7 @@ async fn only_events_of_services_are_asked_for_and_before_the_list() {
     let list = requests.iter().position(|request| request.starts_with("/services"));
     assert!(events < list, "{requests:?}");
     let query = &requests[events.unwrap()];
-    for word in ["scope", "swarm", "type", "service"] {
+    for word in ["scope", "swarm", "type", "service", "node"] {
         assert!(query.contains(word), "{query}");
     }
 }

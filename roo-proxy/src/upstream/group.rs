@@ -10,7 +10,7 @@ use super::balance::{self, Balance, Ring, Share};
 use super::instance::{Chosen, Instance};
 use super::names::{Name, UNANSWERED};
 use crate::destination::DestinationHost;
-use crate::service::ServiceTable;
+use crate::service::{Endpoint, ServiceTable};
 
 /// The instances of a route at one moment. Made anew when a name has other addresses or a service other endpoints.
 #[derive(Default)]
@@ -31,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) share: u32,
     /// It has said that it stops: it ends what it has.
     pub(crate) stopping: bool,
+    /// It is a task of the orchestrator's: one that stops is asked where there is no other.
+    is_task: bool,
 }
 
 impl Member {
@@ -57,8 +59,10 @@ impl Group {
             weights.push((upstream.weight, found.upstream(upstream)));
         }
         let mut group = found.group;
+        let has_better = group.members.iter().any(|member| !member.stopping);
         for (member, share) in group.members.iter_mut().zip(balance::shares(&weights)) {
-            member.share = if member.stopping { 0 } else { share };
+            let takes = !member.stopping || (member.is_task && !has_better);
+            member.share = if takes { share } else { 0 };
         }
         group.ring = Ring::of(group.shares(&|_: &Member| true));
         group
@@ -160,6 +164,17 @@ impl Group {
     }
 }
 
+/// What is said of an address besides where it is.
+#[derive(Clone, Copy)]
+struct Standing {
+    stopping: bool,
+    is_task: bool,
+}
+
+impl Standing {
+    const UP: Standing = Standing { stopping: false, is_task: false };
+}
+
 /// A group in the making.
 struct Found<'a, S> {
     group: Group,
@@ -168,29 +183,54 @@ struct Found<'a, S> {
     now: Instant,
 }
 
-impl<S: Sources> Found<'_, S> {
+impl<'a, S: Sources> Found<'a, S> {
     /// Adds what an upstream leads to: the weights of its addresses.
     fn upstream(&mut self, upstream: &Arc<Upstream>) -> Vec<u16> {
         let destination = &upstream.destination;
         let DestinationHost::Service(service) = &destination.host else {
-            return vec![1; self.host(upstream, &destination.host, destination.port_or_default(), false)];
+            return match self.tasks(&destination.host) {
+                [] => vec![1; self.host(upstream, &destination.host, destination.port_or_default(), Standing::UP)],
+                tasks => self.endpoints(upstream, tasks, Some(destination.port_or_default()), true),
+            };
         };
         let services = self.sources.services();
         self.group.services = Some(services.generation());
+        self.endpoints(upstream, services.endpoints(service), destination.port, false)
+    }
+
+    /// The tasks that a host stands for.
+    fn tasks(&mut self, host: &DestinationHost) -> &'a [Endpoint] {
+        let DestinationHost::Name(name) = host else { return &[] };
+        let sources: &'a S = self.sources;
+        let services = sources.services();
+        let Some(tasks) = services.tasks(name) else { return &[] };
+        // Made anew when tasks come, too.
+        self.group.services = Some(services.generation());
+        tasks
+    }
+
+    /// Adds endpoints, at `port` if it is given: their weights.
+    fn endpoints(
+        &mut self,
+        upstream: &Arc<Upstream>,
+        endpoints: &[Endpoint],
+        port: Option<u16>,
+        is_task: bool,
+    ) -> Vec<u16> {
         let mut weights = Vec::new();
-        for endpoint in services.endpoints(service) {
-            let port = destination.port.unwrap_or(endpoint.port);
-            let found = self.host(upstream, &endpoint.host, port, endpoint.stopping);
+        for endpoint in endpoints {
+            let standing = Standing { stopping: endpoint.stopping, is_task };
+            let found = self.host(upstream, &endpoint.host, port.unwrap_or(endpoint.port), standing);
             weights.extend(std::iter::repeat_n(endpoint.weight.max(1), found));
         }
         weights
     }
 
     /// How many addresses there are.
-    fn host(&mut self, upstream: &Arc<Upstream>, host: &DestinationHost, port: u16, stopping: bool) -> usize {
+    fn host(&mut self, upstream: &Arc<Upstream>, host: &DestinationHost, port: u16, standing: Standing) -> usize {
         match host {
             DestinationHost::Address(ip) => {
-                self.add(upstream, Address::Ip((*ip, port).into()), stopping);
+                self.add(upstream, Address::Ip((*ip, port).into()), standing);
                 1
             }
             DestinationHost::Name(name) => {
@@ -200,23 +240,24 @@ impl<S: Sources> Found<'_, S> {
                 let addresses = name.addresses().unwrap_or_default();
                 self.group.names.push((name, version));
                 for ip in addresses.iter() {
-                    self.add(upstream, Address::Ip((*ip, port).into()), stopping);
+                    self.add(upstream, Address::Ip((*ip, port).into()), standing);
                 }
                 addresses.len()
             }
             DestinationHost::Unix(path) => {
-                self.add(upstream, Address::Unix(path.clone()), stopping);
+                self.add(upstream, Address::Unix(path.clone()), standing);
                 1
             }
             DestinationHost::Service(_) => 0,
         }
     }
 
-    fn add(&mut self, upstream: &Arc<Upstream>, address: Address, stopping: bool) {
+    fn add(&mut self, upstream: &Arc<Upstream>, address: Address, standing: Standing) {
         let is_it =
             |known: &&Member| known.instance.address == address && Arc::ptr_eq(&known.instance.upstream, upstream);
         let known = self.previous.members.iter().find(is_it).map(|known| known.instance.clone());
         let instance = known.unwrap_or_else(|| Arc::new(Instance::new(upstream.clone(), address, self.now)));
-        self.group.members.push(Member { instance, share: 0, stopping });
+        let Standing { stopping, is_task } = standing;
+        self.group.members.push(Member { instance, share: 0, stopping, is_task });
     }
 }

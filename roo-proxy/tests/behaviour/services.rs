@@ -145,3 +145,61 @@ async fn a_request_that_looks_for_another_instance_passes_by_what_has_left() {
     assert_eq!((status(&response), field(&response, "roo-error")), (502, Some("upstream-tls")), "{response}");
     assert_eq!(second.connections(), 0);
 }
+
+impl Bench {
+    fn tasks(&self, name: &str, endpoints: Vec<Endpoint>) {
+        self.control.set_services(ServiceTable::default().with_tasks([(name.to_owned(), endpoints)]));
+    }
+}
+
+#[tokio::test]
+async fn a_name_of_the_orchestrator_stands_for_its_tasks() {
+    let silent = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
+    let bench = Bench::with(Config { resolver: Some(silent.local_addr().unwrap()), ..Config::default() });
+    let (one, two) = (Upstream::echo("one").await, Upstream::echo("two").await);
+    let port = one.address.port();
+    for name in ["shop_web", "tasks.shop_web", "tasks.Shop_Web."] {
+        // Their own ports are for those who name none.
+        bench.tasks("shop_web", vec![endpoint(([127, 0, 0, 1], 1).into(), 1)]);
+        bench.routes(&[("shop.test:http", format!("http://{name}:{port}"))]);
+        assert_eq!(who(&bench).await, "one", "{name}");
+    }
+    bench.routes(&[("shop.test:http", format!("http://shop_web:{}", two.address.port()))]);
+    assert_eq!(who(&bench).await, "two");
+    let mut question = [0; 512];
+    assert!(silent.try_recv(&mut question).is_err(), "nobody may be asked");
+}
+
+#[tokio::test]
+async fn while_no_task_is_known_the_dns_is_asked() {
+    let upstream = Upstream::echo("a").await;
+    let bench = Bench::start();
+    bench.routes(&[("shop.test:http", format!("http://localhost:{}", upstream.address.port()))]);
+    assert_eq!(who(&bench).await, "a");
+    // A task takes over, and what it leaves behind is the DNS.
+    bench.tasks("localhost", vec![endpoint(([127, 0, 0, 9], 1).into(), 1)]);
+    assert_eq!(status(&get(bench.http, "shop.test").await), 502);
+    bench.tasks("localhost", Vec::new());
+    assert_eq!(who(&bench).await, "a");
+}
+
+#[tokio::test]
+async fn a_task_that_stops_is_asked_only_where_there_is_no_other() {
+    let (one, two) = (Upstream::echo("one").await, Upstream::echo("two").await);
+    let bench = Bench::start();
+    let [first, second] = [&one, &two].map(|upstream| upstream.address.port());
+    let to = format!(r#"{{"to":["http://shop_one:{first}","http://shop_two:{second}"]}}"#);
+    bench.routes(&[("shop.test:http", to)]);
+    let stopping = |address| Endpoint { stopping: true, ..endpoint(address, 1) };
+    let set = |first: Endpoint, second: Endpoint| {
+        let tasks = [("shop_one".to_owned(), vec![first]), ("shop_two".to_owned(), vec![second])];
+        bench.control.set_services(ServiceTable::default().with_tasks(tasks));
+    };
+    set(stopping(one.address), endpoint(two.address, 1));
+    for _ in 0..4 {
+        assert_eq!(who(&bench).await, "two");
+    }
+    set(stopping(one.address), stopping(two.address));
+    let both = [who(&bench).await, who(&bench).await];
+    assert_ne!(both[0], both[1], "one of them may still answer");
+}

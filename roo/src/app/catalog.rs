@@ -8,6 +8,7 @@ use roo_kv::{Batch, Entry, Event, Key, Member, NodeId, Store};
 use roo_proxy::{Control, DestinationHost, Endpoint, ServiceTable};
 use tokio::sync::watch;
 
+use super::swarm;
 use crate::keys;
 
 /// The catalog as this node knows it.
@@ -108,10 +109,15 @@ fn node(member: &Member) -> Option<Node> {
 /// What the proxy is to know: who is there, where, and whether it takes requests.
 fn services<'a>(instances: impl Iterator<Item = &'a Arc<Instance>>) -> ServiceTable {
     let mut services: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
+    let mut tasks = services.clone();
     for instance in instances {
-        services.entry(instance.service.to_string()).or_default().push(endpoint(instance));
+        let name = || instance.service.to_string();
+        services.entry(name()).or_default().push(endpoint(instance));
+        if instance.source.as_str() == swarm::SOURCE {
+            tasks.entry(name()).or_default().push(endpoint(instance));
+        }
     }
-    ServiceTable::new(services)
+    ServiceTable::new(services).with_tasks(tasks)
 }
 
 fn endpoint(instance: &Instance) -> Endpoint {

@@ -87,12 +87,17 @@ impl Locks {
         }
     }
 
-    /// Runs `op` if `lock` is still ours and `condition`, if there is one, holds.
-    pub(super) async fn write(&self, lock: &Lock, condition: Option<Compare>, op: Op) -> Result<Fenced, Error> {
+    /// Runs `ops` if `lock` is still ours and all `conditions` hold.
+    pub(super) async fn write(
+        &self,
+        lock: &Lock,
+        conditions: impl IntoIterator<Item = Compare>,
+        ops: Vec<Op>,
+    ) -> Result<Fenced, Error> {
         let key = keys::lock(&lock.what);
         let ours = Compare { key: key.clone(), test: Test::CreateRevision(lock.fence) };
-        let compare = std::iter::once(ours).chain(condition).collect();
-        let txn = Txn { compare, success: vec![op], failure: vec![Op::Get { key }] };
+        let compare = std::iter::once(ours).chain(conditions).collect();
+        let txn = Txn { compare, success: ops, failure: vec![Op::Get { key }] };
         let outcome = self.store.txn(txn).await?;
         Ok(match (outcome.succeeded, outcome.results.first()) {
             (true, _) => Fenced::Written(outcome.revision),

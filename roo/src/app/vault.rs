@@ -96,7 +96,7 @@ impl Vault {
     }
 
     async fn fenced(&self, claim: &Claim, op: Op) -> Result<Revision, VaultError> {
-        match self.locks.write(&lock_of(claim), None, op).await.map_err(VaultError::unavailable)? {
+        match self.locks.write(&lock_of(claim), None, vec![op]).await.map_err(VaultError::unavailable)? {
             Fenced::Written(revision) => Ok(revision),
             Fenced::Lost | Fenced::Otherwise => Err(VaultError::ClaimLost { what: claim.what.clone() }),
         }

@@ -1,13 +1,17 @@
-//! Routes from Swarm labels: what the watcher sees becomes routes in the store, written by one node at a time.
+//! Routes from Swarm labels, and the tasks that they lead to: what the watcher sees becomes routes and instances in the
+//! store, written by one node at a time.
 //!
 //! A route written here says so in its `source` and is taken away again when its service goes. A route that
 //! somebody else wrote is never touched; a label that wants its origin is reported instead.
 
 mod document;
+mod instances;
+mod notices;
 mod plan;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use roo_docker::{Snapshot, State};
 use roo_kv::Store;
@@ -15,14 +19,18 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::lock::Locks;
+use super::registrar::Registrar;
 use super::routes::RouteBook;
 pub(crate) use document::{Refused, draw};
+pub(crate) use instances::SOURCE;
 use plan::Conflict;
 use writer::Writer;
 
 /// Begins the `source` of routes that come from labels; the service's name follows.
 pub(crate) const SOURCE_PREFIX: &str = "docker:";
+
+/// The longest pause before an engine that is away is asked for its containers again.
+const SIGNALS_RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// What this node knows about the Swarm.
 #[derive(Clone)]
@@ -71,20 +79,13 @@ pub(super) fn publish(
     routes: &RouteBook,
     shutdown: CancellationToken,
 ) -> SwarmBook {
+    let stopping = roo_docker::follow_signals(host.clone(), SIGNALS_RETRY_MAX, shutdown.clone());
+    tokio::spawn(notices::mark(stopping, Registrar::new(store.clone()), shutdown.clone()));
     let config = roo_docker::Config { host, ..roo_docker::Config::default() };
     let watcher = roo_docker::watch(config, shutdown.clone());
     let (conflict_sender, conflicts) = watch::channel(Vec::new());
     let book = SwarmBook { snapshots: watcher.snapshots.clone(), conflicts, handle: watcher.handle };
-    let writer = Writer {
-        locks: Locks::new(store),
-        routes: routes.follow(),
-        snapshots: watcher.snapshots,
-        conflicts: conflict_sender,
-    };
-    tokio::spawn(async move {
-        if shutdown.run_until_cancelled(writer.run()).await.is_some() {
-            tracing::error!("the watch of the swarm has ended; routes stay as they are until the node is started anew");
-        }
-    });
+    let writer = Writer::new(store, routes.follow(), watcher.snapshots, book.handle.clone(), conflict_sender);
+    tokio::spawn(writer.run(shutdown));
     book
 }

@@ -123,9 +123,21 @@ mod tests {
             label: "roo.host".to_owned(),
             to_label: "roo.port".to_owned(),
         };
-        let service =
-            Service { id: "1".to_owned(), name: "shop_web".to_owned(), routes: routes.iter().map(label).collect() };
-        Snapshot { state: State::Watching, services: vec![service], problems: Vec::new(), synced_at: None }
+        let service = Service {
+            id: "1".to_owned(),
+            name: "shop_web".to_owned(),
+            routes: routes.iter().map(label).collect(),
+            network: None,
+            port: None,
+            tasks: Vec::new(),
+        };
+        Snapshot {
+            state: State::Watching,
+            services: vec![service],
+            problems: Vec::new(),
+            synced_at: None,
+            tasks_error: None,
+        }
     }
 
     fn stored(routes: &[(&str, &str)]) -> Routes {

@@ -1,34 +1,85 @@
-//! Writes what the labels say into the store, while this node holds the lock.
+//! Writes what labels and tasks say into the store, while this node holds the lock.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use roo_docker::{Snapshot, State};
-use roo_kv::{Compare, Error, Expect, Key, Op, Revision, Test};
+use bytes::Bytes;
+use roo_docker::{Handle, Snapshot, State};
+use roo_kv::{Compare, Error, Expect, Key, LeaseId, Op, Revision, Store, Test, Watch};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+use super::instances::{self, Records};
 use super::plan::{Change, Conflict, plan};
 use crate::app::lock::{Fenced, Lock, Locks};
 use crate::app::routes::Routes;
+use crate::keys;
 
-/// Who holds this lock writes the routes of the Swarm.
-const LOCK: &str = "swarm";
-const LOCK_TTL: Duration = Duration::from_secs(6);
+/// Who holds this lock writes the routes and tasks of the Swarm.
+pub(super) const LOCK: &str = "swarm";
+const LOCK_TTL: Duration = Duration::from_secs(3);
 /// How often the lock is kept or asked for.
-const TICK: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_secs(1);
+/// How long a node that ends tries to give the lock back.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Changes in one transaction.
+const CHANGES_MAX: usize = 128;
 
-/// Brings the store in line with the labels while it holds the lock.
+/// Brings the store in line with labels and tasks while it holds the lock.
 pub(super) struct Writer {
-    pub(super) locks: Locks,
-    pub(super) routes: watch::Receiver<Option<Routes>>,
-    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
-    pub(super) conflicts: watch::Sender<Vec<Conflict>>,
+    store: Store,
+    locks: Locks,
+    routes: watch::Receiver<Option<Routes>>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    handle: Handle,
+    conflicts: watch::Sender<Vec<Conflict>>,
+    instances: Watch,
+    records: Records,
+    /// Whether the store's tasks were read at least once.
+    has_records: bool,
+    /// What the tasks hang on.
+    lease: Option<LeaseId>,
+    lock: Option<Lock>,
 }
 
+/// The lock is no longer ours, and nothing more may be written.
+struct Lost;
+
 impl Writer {
-    /// Ends when the store or the watch of the engine does. Dropping it leaves the lock to run out.
-    pub(super) async fn run(mut self) {
-        let mut lock = None;
+    pub(super) fn new(
+        store: Store,
+        routes: watch::Receiver<Option<Routes>>,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        handle: Handle,
+        conflicts: watch::Sender<Vec<Conflict>>,
+    ) -> Self {
+        Self {
+            locks: Locks::new(store.clone()),
+            instances: store.watch(keys::INSTANCE_PREFIX),
+            store,
+            routes,
+            snapshots,
+            handle,
+            conflicts,
+            records: Records::new(),
+            has_records: false,
+            lease: None,
+            lock: None,
+        }
+    }
+
+    /// Ends at `shutdown`, or when the store or the watch of the engine does. Gives the lock back.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        if shutdown.run_until_cancelled(self.follow()).await.is_some() {
+            tracing::error!("the watch of the swarm has ended; routes stay as they are until the node is started anew");
+        }
+        if let Some(held) = self.lock.take() {
+            // If this fails the lock runs out by itself.
+            let _ = tokio::time::timeout(RELEASE_TIMEOUT, self.locks.release(held)).await;
+        }
+    }
+
+    async fn follow(&mut self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -37,53 +88,109 @@ impl Writer {
                 _ = tick.tick() => due = true,
                 changed = self.snapshots.changed() => if changed.is_err() { return },
                 changed = self.routes.changed() => if changed.is_err() { return },
+                batch = self.instances.next() => match batch {
+                    Ok(batch) => {
+                        instances::apply(&mut self.records, batch);
+                        self.has_records = true;
+                    }
+                    Err(_) => return,
+                },
             }
             // Only a manager that sees the services may write: others would take down what they can't see.
             if self.snapshots.borrow().state != State::Watching {
-                if let Some(held) = lock.take() {
+                if let Some(held) = self.lock.take() {
                     // If this fails the lock runs out by itself.
                     let _ = self.locks.release(held).await;
                 }
                 continue;
             }
-            if due || lock.is_none() {
-                lock = self.hold(lock).await;
+            if due || self.lock.is_none() {
+                self.lock = self.hold().await;
             }
-            if let Some(held) = &lock
-                && !self.settle(held).await
+            if let Some(held) = self.lock.clone()
+                && self.settle(&held, due).await.is_err()
             {
-                lock = None;
+                self.lock = None;
             }
         }
     }
 
     /// Keeps the lock, or asks for it.
-    async fn hold(&self, lock: Option<Lock>) -> Option<Lock> {
-        match lock {
+    async fn hold(&mut self) -> Option<Lock> {
+        match self.lock.take() {
             // Not to be able to ask does not mean that it is lost; writes are fenced anyway.
             Some(held) => self.locks.keep(&held).await.unwrap_or(true).then_some(held),
-            None => self.locks.take(LOCK, LOCK_TTL).await.ok().flatten(),
+            None => {
+                // Whoever had it meanwhile may have begun another one.
+                self.lease = None;
+                self.locks.take(LOCK, LOCK_TTL).await.ok().flatten()
+            }
         }
     }
 
-    /// Writes what differs. `false`: the lock is gone.
-    async fn settle(&mut self, lock: &Lock) -> bool {
-        let Some(current) = self.routes.borrow_and_update().clone() else { return true };
+    /// Writes what differs.
+    async fn settle(&mut self, lock: &Lock, due: bool) -> Result<(), Lost> {
+        let Some(current) = self.routes.borrow_and_update().clone() else { return Ok(()) };
         let snapshot = self.snapshots.borrow_and_update().clone();
+        self.handle.follow(instances::led_to(&current));
+        // Tasks first: those of a new route are there when it comes, and one that stops can't wait.
+        if self.has_records && snapshot.tasks_error.is_none() {
+            self.settle_tasks(lock, &snapshot, due).await?;
+        }
         let plan = plan(&snapshot, &current);
         self.report(plan.conflicts);
         for change in plan.changes {
-            match self.write(lock, change).await {
-                // If the route was changed meanwhile, that change wakes us again.
-                Ok(Fenced::Written(_) | Fenced::Otherwise) => {}
-                Ok(Fenced::Lost) => return false,
-                Err(error) => {
-                    tracing::warn!(%error, "a route of the swarm could not be written; it is tried again");
-                    return true;
-                }
+            let (condition, op) = change.into_parts();
+            if !self.write(lock, vec![condition], vec![op]).await? {
+                return Ok(());
             }
         }
-        true
+        Ok(())
+    }
+
+    async fn settle_tasks(&mut self, lock: &Lock, snapshot: &Snapshot, due: bool) -> Result<(), Lost> {
+        if self.records.is_empty() && snapshot.services.iter().all(|service| service.tasks.is_empty()) {
+            return Ok(());
+        }
+        let lease = match self.lease(due).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                tracing::debug!(%error, "the lease of tasks could not be kept; it is tried again");
+                return Ok(());
+            }
+        };
+        let changes = instances::plan(snapshot, &self.records, lease);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        for changes in changes.chunks(CHANGES_MAX) {
+            let (conditions, ops) = changes.iter().map(|change| change.parts(lease)).unzip();
+            if !self.write(lock, conditions, ops).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the tasks hang on: the lease that they have already, or a new one.
+    async fn lease(&mut self, due: bool) -> Result<LeaseId, Error> {
+        let known = self.lease.or_else(|| self.records.values().find_map(|record| record.lease));
+        if let Some(lease) = known {
+            if self.lease.is_some() && !due {
+                return Ok(lease);
+            }
+            match self.store.lease_keep_alive(lease).await {
+                Ok(_) => {
+                    self.lease = Some(lease);
+                    return Ok(lease);
+                }
+                Err(Error::LeaseNotFound { .. }) => self.lease = None,
+                Err(error) => return Err(error),
+            }
+        }
+        let lease = self.store.lease_grant(instances::TTL).await?;
+        self.lease = Some(lease);
+        Ok(lease)
     }
 
     fn report(&self, conflicts: Vec<Conflict>) {
@@ -99,15 +206,45 @@ impl Writer {
         });
     }
 
-    async fn write(&self, lock: &Lock, change: Change) -> Result<Fenced, Error> {
-        let as_seen = |key: &Key, seen: Option<Revision>| Compare {
-            key: key.clone(),
-            test: Test::Expect(seen.map_or(Expect::Absent, Expect::Revision)),
-        };
-        let (condition, op) = match change {
+    /// Writes all of it if nobody has changed any of it meanwhile: whatever changes wakes us again. `false`: the store
+    /// did not take it, which the next look tries again.
+    async fn write(&mut self, lock: &Lock, conditions: Vec<Compare>, ops: Vec<Op>) -> Result<bool, Lost> {
+        match self.locks.write(lock, conditions, ops).await {
+            Ok(Fenced::Written(_) | Fenced::Otherwise) => Ok(true),
+            Ok(Fenced::Lost) => Err(Lost),
+            Err(Error::LeaseNotFound { .. }) => {
+                self.lease = None;
+                Ok(false)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what the swarm says could not be written; it is tried again");
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl Change {
+    fn into_parts(self) -> (Compare, Op) {
+        match self {
             Change::Put { key, value, seen } => (as_seen(&key, seen), Op::Put { key, value, lease: None }),
             Change::Delete { key, seen } => (as_seen(&key, Some(seen)), Op::Delete { key }),
-        };
-        self.locks.write(lock, Some(condition), op).await
+        }
     }
+}
+
+impl instances::Change {
+    fn parts(&self, lease: LeaseId) -> (Compare, Op) {
+        match self {
+            Self::Put { key, instance, seen } => {
+                let value = Bytes::from(instance.to_json());
+                (as_seen(key, *seen), Op::Put { key: key.clone(), value, lease: Some(lease) })
+            }
+            Self::Delete { key, seen } => (as_seen(key, Some(*seen)), Op::Delete { key: key.clone() }),
+        }
+    }
+}
+
+fn as_seen(key: &Key, seen: Option<Revision>) -> Compare {
+    Compare { key: key.clone(), test: Test::Expect(seen.map_or(Expect::Absent, Expect::Revision)) }
 }

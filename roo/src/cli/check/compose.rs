@@ -74,6 +74,7 @@ impl Reader<'_> {
             container_labels: self.labels("labels", declared.labels),
             image,
             ports: Ports { published, exposed: Exposed::Unseen },
+            updating: false,
         }
     }
 
