@@ -22,8 +22,7 @@ pub async fn tasks_are_known_to_all_nodes(fleet: &mut Fleet) -> Result<()> {
     step("one is killed");
     let node = fleet.node(2);
     let container = node.container("shop").await?;
-    let killed = node.docker(&["inspect", "-f", "{{index .Config.Labels \"com.docker.swarm.task.id\"}}", &container]);
-    let killed = killed.await?;
+    let killed = task_of(node, &container).await?;
     node.docker(&["kill", "-s", "KILL", &container]).await?;
     gone(fleet, &killed).await?;
     everywhere(fleet, 3).await?;
@@ -37,8 +36,7 @@ pub async fn tasks_are_known_to_all_nodes(fleet: &mut Fleet) -> Result<()> {
     everywhere(fleet, 3).await?;
     let drained = fleet.node(3);
     let container = drained.container("shop").await?;
-    let task = drained.docker(&["inspect", "-f", "{{index .Config.Labels \"com.docker.swarm.task.id\"}}", &container]);
-    let task = task.await?;
+    let task = task_of(drained, &container).await?;
     let id = drained.docker(&["info", "--format", "{{.Swarm.NodeID}}"]).await?;
     manager.docker(&["node", "update", "--availability", "drain", &id]).await?;
     // Roo's own task there is drained, too.
@@ -46,6 +44,10 @@ pub async fn tasks_are_known_to_all_nodes(fleet: &mut Fleet) -> Result<()> {
     try_join_all(others.iter().map(|node| out(node, &task))).await?;
     try_join_all(others.iter().map(|node| up(node, 3))).await?;
     Ok(())
+}
+
+async fn task_of(node: &Engine, container: &str) -> Result<String> {
+    node.docker(&["inspect", "-f", "{{index .Config.Labels \"com.docker.swarm.task.id\"}}", container]).await
 }
 
 /// Waits until all nodes know so many tasks that take requests.
