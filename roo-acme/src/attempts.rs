@@ -1,5 +1,6 @@
 //! The memory of failures: how often a name failed, why, and when it may be tried again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backoff::Backoff;
 use crate::challenge::Challenge;
+use crate::choice::TRIES;
 use crate::record::{self, RecordError};
 use crate::timestamp;
 
@@ -28,6 +30,19 @@ pub struct Attempts {
     /// By which kind of challenge the name could not be proven last; the next try begins with another kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<Challenge>,
+    /// What CAs answered for reasons of their own, by directory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cas: BTreeMap<String, AtCa>,
+}
+
+/// Failures of one name at one CA, for reasons of the CA's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtCa {
+    /// Failures in a row, at least 1.
+    pub failures: u32,
+    /// The name is not ordered there before.
+    #[serde(with = "timestamp")]
+    pub next_at: Timestamp,
 }
 
 /// One failure, as far as it matters for the next try.
@@ -41,13 +56,15 @@ pub(crate) struct Failure {
     pub(crate) challenge: Option<Challenge>,
     /// Whether there is another kind that was not tried.
     pub(crate) another: bool,
+    /// The CA whose own reason it was, by its directory, if it was one's.
+    pub(crate) ca: Option<String>,
 }
 
 #[cfg(test)]
 impl Failure {
     /// One that has nothing to do with challenges.
     pub(crate) fn new(error: String, kind: FailureKind, retry_at: Option<Timestamp>) -> Self {
-        Self { error, kind, retry_at, challenge: None, another: false }
+        Self { error, kind, retry_at, challenge: None, another: false, ca: None }
     }
 }
 
@@ -112,14 +129,42 @@ impl Attempts {
         let own = now.saturating_add(delay).unwrap_or(Timestamp::MAX);
         let latest = now.saturating_add(RETRY_AFTER_MAX).unwrap_or(Timestamp::MAX);
         let asked = failure.retry_at.unwrap_or(now).min(latest);
+        let next_at = own.max(asked);
+        let mut cas = earlier.map(|attempts| attempts.cas.clone()).unwrap_or_default();
+        if let Some(directory) = &failure.ca {
+            let failures = cas.get(directory).map_or(0, |at| at.failures).saturating_add(1);
+            // What may pass in a moment is no reason to go elsewhere, unless it happens again and again.
+            let passing = failure.kind == FailureKind::Unreachable && failures < TRIES;
+            let next_at = if passing { now } else { next_at };
+            cas.insert(directory.clone(), AtCa { failures, next_at });
+        }
         Self {
             failures: failures.saturating_add(1),
             refusals,
             last_error: one_line(&failure.error),
             last_at: now,
-            next_at: own.max(asked),
+            next_at,
             challenge: failure.challenge.or_else(|| earlier.and_then(|attempts| attempts.challenge)),
+            cas,
         }
+    }
+
+    /// Until when the CA with this directory has sent the name away.
+    pub(crate) fn held_until(&self, directory: &str) -> Option<Timestamp> {
+        self.cas.get(directory).map(|at| at.next_at)
+    }
+}
+
+#[cfg(test)]
+impl Attempts {
+    /// One failure that holds nothing back.
+    pub(crate) fn at_the_beginning(now: Timestamp) -> Self {
+        let failure = Failure::new(String::new(), FailureKind::Unreachable, None);
+        Self { next_at: now, ..Self::after(None, &failure, now, 0.0, None) }
+    }
+
+    pub(crate) fn hold(&mut self, directory: &str, next_at: Timestamp) {
+        self.cas.insert(directory.to_owned(), AtCa { failures: 1, next_at });
     }
 }
 
@@ -186,6 +231,23 @@ mod tests {
         let third = Attempts::after(Some(&second), &failure(FailureKind::Unreachable), now, 0.0, None);
         assert_eq!(third.challenge, Some(Challenge::TlsAlpn01));
         assert_eq!(Attempts::decode(&third.encode()).unwrap(), third);
+    }
+
+    #[test]
+    fn a_ca_is_left_after_a_few_failures_or_at_once_when_it_refuses() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let (here, there) = ("https://a.example/d", "https://b.example/d");
+        let at = |ca: &str, kind| Failure { ca: Some(ca.to_owned()), ..failure(kind) };
+        let held = |attempts: &Attempts, ca| attempts.held_until(ca).map(|until| until.as_second() - now.as_second());
+        let mut attempts = Attempts::after(None, &failure(FailureKind::Refused), now, 0.0, None);
+        assert_eq!(held(&attempts, here), None, "that was the name's own fault");
+        for expected in [0, 0, 20] {
+            attempts = Attempts::after(Some(&attempts), &at(here, FailureKind::Unreachable), now, 0.0, None);
+            assert_eq!((held(&attempts, here), held(&attempts, there)), (Some(expected), None));
+        }
+        attempts = Attempts::after(Some(&attempts), &at(there, FailureKind::Refused), now, 0.0, None);
+        assert_eq!((held(&attempts, here), held(&attempts, there)), (Some(20), Some(150)));
+        assert_eq!(Attempts::decode(&attempts.encode()).unwrap(), attempts);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use crate::cas::{Cas, ExternalAccount};
 use crate::challenge::Challenges;
 
 /// Let's Encrypt, trusted by browsers.
@@ -16,8 +17,8 @@ pub const LETS_ENCRYPT_STAGING: &str = "https://acme-staging-v02.api.letsencrypt
 /// Who signs certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Authority {
-    /// A CA that speaks ACME (RFC 8555).
-    Acme(AcmeConfig),
+    /// CAs that speak ACME (RFC 8555).
+    Acme(Cas),
     /// Roo's own CA, kept sealed in the vault; for private names and development.
     Internal,
     /// Nobody: no certificate is ever ordered or renewed.
@@ -34,7 +35,9 @@ pub struct AcmeConfig {
     pub email: Option<String>,
     /// PEM certificates to trust *instead of* the system's when talking to the CA.
     pub extra_roots_pem: Option<Vec<u8>>,
-    /// How names are proven to it.
+    /// To what the CA already knows the account is bound, where it wants that.
+    pub external_account: Option<ExternalAccount>,
+    /// How names are proven to it; the same for all CAs.
     pub challenges: Challenges,
     /// The profile to order by (draft-ietf-acme-profiles); `None` = the CA's default.
     pub profile: Option<String>,
@@ -52,6 +55,7 @@ impl AcmeConfig {
             directory: directory.to_owned(),
             email: None,
             extra_roots_pem: None,
+            external_account: None,
             challenges: Challenges::default(),
             profile: None,
         }
@@ -96,10 +100,11 @@ impl AcmeConfig {
 }
 
 impl Authority {
-    /// The text that marks certificates of this authority: the directory's URL, or `internal`; `off` has none.
+    /// The text that marks certificates of this authority: the URL of the preferred directory, or `internal`; `off`
+    /// has none.
     pub fn id(&self) -> Option<&str> {
         match self {
-            Self::Acme(config) => Some(&config.directory),
+            Self::Acme(cas) => Some(&cas.first().directory),
             Self::Internal => Some(INTERNAL),
             Self::Off => None,
         }
@@ -108,16 +113,16 @@ impl Authority {
     /// The ACME CA that certificates marked `id` are from, if it is one of ours.
     pub(crate) fn acme(&self, id: &str) -> Option<&AcmeConfig> {
         match self {
-            Self::Acme(config) if config.directory == id => Some(config),
+            Self::Acme(cas) => cas.at(id),
             _ => None,
         }
     }
 
-    /// Who signs for `name`: itself, but for names that mean something here alone Roo's own CA takes the place of a
-    /// public one, which is never told of them.
+    /// Who signs for `name`: itself, but for names that mean something here alone Roo's own CA takes the place of
+    /// public ones, which are never told of them.
     pub(crate) fn for_name(&self, name: &str) -> &Self {
         match self {
-            Self::Acme(config) if config.is_public() && is_private(name) => &INTERNALLY,
+            Self::Acme(cas) if cas.for_name(name).next().is_none() => &INTERNALLY,
             authority => authority,
         }
     }
@@ -134,6 +139,12 @@ impl Authority {
             LETS_ENCRYPT_STAGING => 1,
             _ => 2,
         }
+    }
+}
+
+impl From<AcmeConfig> for Authority {
+    fn from(only: AcmeConfig) -> Self {
+        Self::Acme(only.into())
     }
 }
 
@@ -160,6 +171,12 @@ pub enum AuthorityError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The CA takes accounts of those only who are known to it (RFC 8555 section 7.3.4).
+    #[error("the ACME CA {url} binds accounts to those of its customers: give what it gave you by --acme-eab KID:HMAC")]
+    ExternalAccount {
+        /// The directory.
+        url: String,
+    },
     /// There is no system trust store.
     #[error(
         "no trusted root certificates on this system, so the ACME CA cannot be verified: install ca-certificates, set SSL_CERT_FILE, or give the CA's file ({reason})"
@@ -176,7 +193,7 @@ static INTERNALLY: Authority = Authority::Internal;
 const PRIVATE_DOMAINS: [&str; 5] = ["localhost", "test", "local", "internal", "home.arpa"];
 
 /// Whether `name` can't belong to anybody in public: a single label, an address, or under a reserved domain.
-fn is_private(name: &str) -> bool {
+pub(crate) fn is_private(name: &str) -> bool {
     let name = name.strip_prefix("*.").unwrap_or(name);
     let under = |domain: &str| name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     !name.contains('.') || name.parse::<IpAddr>().is_ok() || PRIVATE_DOMAINS.iter().any(|domain| under(domain))
@@ -242,9 +259,9 @@ mod tests {
 
     #[test]
     fn private_names_are_not_told_to_a_public_ca() {
-        let public = Authority::Acme(AcmeConfig::lets_encrypt());
+        let public = Authority::from(AcmeConfig::lets_encrypt());
         let roots = Some(Vec::new());
-        let in_house = Authority::Acme(AcmeConfig { extra_roots_pem: roots, ..AcmeConfig::lets_encrypt() });
+        let in_house = Authority::from(AcmeConfig { extra_roots_pem: roots, ..AcmeConfig::lets_encrypt() });
         for (name, private) in [
             ("shop.example", false),
             ("*.shop.example", false),
@@ -270,7 +287,7 @@ mod tests {
 
     #[test]
     fn certificates_are_marked_by_their_authority() {
-        assert_eq!(Authority::Acme(AcmeConfig::lets_encrypt()).id(), Some(LETS_ENCRYPT_PRODUCTION));
+        assert_eq!(Authority::from(AcmeConfig::lets_encrypt()).id(), Some(LETS_ENCRYPT_PRODUCTION));
         assert_eq!(Authority::Internal.id(), Some("internal"));
         assert_eq!(Authority::Off.id(), None);
     }

@@ -6,18 +6,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use tokio::sync::{Mutex, OnceCell, RwLock};
+use tokio::sync::{Mutex, RwLock};
 
-use crate::acme::{Listed, Session};
+use crate::acme::Listed;
 use crate::attempts::Attempts;
-use crate::authority::Authority;
+use crate::authority::{AcmeConfig, Authority};
+use crate::backoff::Backoff;
+use crate::books::Books;
 use crate::certificate::{Certificate, Facts, Managed};
+use crate::choice::{Choice, choose};
 use crate::failure::{IssueError, with_sources};
 use crate::internal::InternalCa;
 use crate::prober::Prober;
 use crate::record::{self, RecordError};
 use crate::renewal::{self, Renewal};
 use crate::schedule::{self, Need, Urgency};
+use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::vault::{Claim, Item, Vault, VaultError};
 use crate::wish::Wish;
@@ -28,9 +32,9 @@ pub(crate) struct Desk<V> {
     pub(crate) authority: Authority,
     pub(crate) settings: Settings,
     pub(crate) claim: Claim,
-    /// The ACME account in use, opened by the first job that needs it.
-    pub(crate) session: OnceCell<Session>,
-    /// What the orders in the account's list are for, by URL.
+    pub(crate) sessions: Sessions,
+    pub(crate) books: Books,
+    /// What the orders in the accounts' lists are for, by URL.
     pub(crate) listed: Mutex<BTreeMap<String, Listed>>,
     /// Read by jobs while the CA makes an order that the store does not know yet.
     pub(crate) unsettled: RwLock<()>,
@@ -44,8 +48,10 @@ pub(crate) enum Outcome {
     Current { facts: Option<Facts>, attempts: Option<Attempts>, renewal: Option<Renewal> },
     /// A new certificate is in the store.
     Issued { facts: Facts },
-    /// It failed; `pause` = other names would fail as well now.
-    Failed { attempts: Attempts, pause: bool },
+    /// It failed; other names would fail as well before `pause_until`.
+    Failed { attempts: Attempts, pause_until: Option<Timestamp> },
+    /// No CA is to be bothered before, with any name.
+    Held { until: Timestamp },
     /// Nobody wants the name; what is kept of it stays until it is looked at again.
     Unused { look_at: Timestamp },
     /// Nothing is kept of the name any more.
@@ -63,7 +69,7 @@ impl<V: Vault> Desk<V> {
     pub(crate) async fn work(&self, name: &str) -> Outcome {
         let result = match self.checked_and_issued(name).await {
             // Learning of a failure needs the store too.
-            Err(error) => self.fail(name, &error).await,
+            Err(error) => self.fail(name, None, &error).await,
             Ok(outcome) => Ok(outcome),
         };
         result.unwrap_or(Outcome::ClaimLost)
@@ -89,13 +95,26 @@ impl<V: Vault> Desk<V> {
             let facts = self.revoke(name, certificate, wish).await?;
             return Ok(Outcome::Current { facts, attempts, renewal });
         }
+        let ca = match self.authority.for_name(name) {
+            Authority::Acme(cas) => match self.choice(cas, name, attempts.as_ref(), asked).await? {
+                Choice::Ask(config) => Some(config),
+                Choice::Wait(until) => return Ok(Outcome::Held { until }),
+            },
+            Authority::Internal | Authority::Off => None,
+        };
         tracing::info!(name, ?urgency, "getting a certificate");
         if facts.is_none() && attempts.is_none() {
             self.look_at(name);
         }
         let timeout = self.settings.order_timeout;
-        let issued = tokio::time::timeout(timeout, self.issue(name, certificate.as_ref())).await;
-        let new = issued.unwrap_or(Err(IssueError::TooSlow { timeout }))?.facts();
+        let issued = tokio::time::timeout(timeout, self.issue(name, ca, certificate.as_ref())).await;
+        let new = match issued.unwrap_or(Err(IssueError::TooSlow { timeout })) {
+            Ok(new) => new.facts(),
+            Err(error) => return Ok(self.fail(name, ca, &error).await?),
+        };
+        if let Some(config) = ca {
+            self.note_well(config).await?;
+        }
         if new.managed == Managed::Import {
             if let Some(wish) = &wish {
                 self.end_wish(name, wish).await?;
@@ -180,16 +199,19 @@ impl<V: Vault> Desk<V> {
     }
 
     /// A new certificate in place of `former`, saved; or the one that somebody brought in meanwhile.
-    async fn issue(&self, name: &str, former: Option<&Certificate>) -> Result<Certificate, IssueError> {
-        match self.authority.for_name(name) {
-            Authority::Acme(config) => self.order(config, name, former).await,
-            Authority::Internal => {
-                let now = self.settings.clock.now();
-                let certificate = self.internal_ca(now).await?.issue_with(name, now, self.settings.keys)?;
-                self.replace(name, former, certificate).await
-            }
-            Authority::Off => unreachable!("nothing is due when the authority is off"),
+    /// Roo's own CA signs where no other one is named.
+    async fn issue(
+        &self,
+        name: &str,
+        ca: Option<&AcmeConfig>,
+        former: Option<&Certificate>,
+    ) -> Result<Certificate, IssueError> {
+        if let Some(config) = ca {
+            return self.order(config, name, former).await;
         }
+        let now = self.settings.clock.now();
+        let certificate = self.internal_ca(now).await?.issue_with(name, now, self.settings.keys)?;
+        self.replace(name, former, certificate).await
     }
 
     /// The internal CA, with an intermediate that outlives what it signs.
@@ -222,29 +244,57 @@ impl<V: Vault> Desk<V> {
         self.vault.save(&item, certificate.encode(), &self.claim).await
     }
 
-    /// Remembers a failure and says when to try again.
-    async fn fail(&self, name: &str, error: &IssueError) -> Result<Outcome, ClaimLost> {
+    /// Remembers a failure, at a CA if it was one's, and says when to try again.
+    async fn fail(&self, name: &str, ca: Option<&AcmeConfig>, error: &IssueError) -> Result<Outcome, ClaimLost> {
         if error.is_claim_lost() {
             return Err(ClaimLost);
         }
-        let attempts = self.remember(name, error).await?;
+        let attempts = self.remember(name, ca, error).await?;
         self.look_at(name);
         let (failures, next_at) = (attempts.failures, attempts.next_at);
         tracing::warn!(name, error = attempts.last_error, failures, %next_at, "no certificate yet");
-        let pause = error.concerns_all_names();
-        Ok(Outcome::Failed { attempts, pause })
+        let now = self.settings.clock.now();
+        let pause_until = match self.authority.for_name(name) {
+            _ if error.is_of_store() => now.saturating_add(Backoff::UNREACHABLE.delay(1, fastrand::f64())).ok(),
+            Authority::Acme(cas) if error.concerns_all_names() => self.books.all_paused_until(cas, now),
+            _ => None,
+        };
+        Ok(Outcome::Failed { attempts, pause_until })
     }
 
     /// Counts and stores a failure of `name`; if the store cannot, this node alone remembers it.
-    pub(crate) async fn remember(&self, name: &str, error: &IssueError) -> Result<Attempts, ClaimLost> {
+    pub(crate) async fn remember(
+        &self,
+        name: &str,
+        ca: Option<&AcmeConfig>,
+        error: &IssueError,
+    ) -> Result<Attempts, ClaimLost> {
         let now = self.settings.clock.now();
-        let failure = error.failure(now);
+        let cas = match self.authority.for_name(name) {
+            Authority::Acme(cas) if cas.is_choice() => Some(cas),
+            _ => None,
+        };
+        let mut failure = error.failure(now);
+        if let (Some(config), Some(_)) = (ca, cas) {
+            failure.error = format!("{}: {}", config.directory, failure.error);
+            failure.ca = error.is_of_ca().then(|| config.directory.clone());
+        }
         metrics::counter!("roo_acme_orders_total", "result" => failure.kind.label()).increment(1);
         let earlier = self.attempts(name).await.unwrap_or_default();
         let certificate = self.certificate(name).await.unwrap_or_default();
         let left = certificate.and_then(|found| Duration::try_from(found.not_after.duration_since(now)).ok());
         let left = left.filter(|left| !left.is_zero());
         let mut attempts = Attempts::after(earlier.as_ref(), &failure, now, fastrand::f64(), left);
+        if let Some(config) = ca.filter(|_| error.concerns_all_names()) {
+            self.note_trouble(config, now, attempts.next_at).await?;
+        }
+        if let (Some(cas), Some(at)) = (cas, &failure.ca) {
+            attempts.next_at = match choose(cas, name, Some(&attempts), &self.books.ledgers(), None, now) {
+                Choice::Ask(other) if other.directory != *at => now,
+                Choice::Ask(_) => attempts.next_at,
+                Choice::Wait(until) => attempts.next_at.min(until),
+            };
+        }
         // By the clock of the node that was asked, which may be ahead of ours.
         let wish = self.read(wish_of(name), Wish::decode).await.unwrap_or_default();
         attempts.last_at = wish.map_or(now, |wish| wish.at.max(now));

@@ -84,6 +84,7 @@ impl IssueError {
         match self {
             Self::Acme(fault) => match fault {
                 Fault::Refused { .. }
+                | Fault::Unwilling { .. }
                 | Fault::OrderGone { .. }
                 | Fault::AccountGone { .. }
                 | Fault::NotOffered { .. } => true,
@@ -106,13 +107,15 @@ impl IssueError {
     /// Whether a revocation that failed so would fail for ever.
     pub(crate) fn ends_revocation(&self) -> bool {
         match self {
-            Self::NotRevoked(fault) => matches!(fault, Fault::Refused { .. } | Fault::NotOffered { .. }),
+            Self::NotRevoked(fault) => {
+                matches!(fault, Fault::Refused { .. } | Fault::Unwilling { .. } | Fault::NotOffered { .. })
+            }
             Self::NoAccountThere { .. } | Self::Replaced { .. } => true,
             _ => false,
         }
     }
 
-    /// Whether other names would meet the same now.
+    /// Whether other names would meet the same at this CA now.
     pub(crate) fn concerns_all_names(&self) -> bool {
         match self {
             Self::Acme(fault) => matches!(
@@ -124,7 +127,28 @@ impl IssueError {
                     | Fault::Setup(_)
             ),
             Self::Account(_) => true,
-            Self::Vault(error) => matches!(error, VaultError::Unavailable { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether no name can be worked on now.
+    pub(crate) fn is_of_store(&self) -> bool {
+        matches!(self, Self::Vault(VaultError::Unavailable { .. }))
+    }
+
+    /// Whether another CA might well issue what this one does not.
+    pub(crate) fn is_of_ca(&self) -> bool {
+        match self {
+            Self::Acme(fault) | Self::Unproven { fault, .. } => matches!(
+                fault,
+                Fault::Unreachable { .. }
+                    | Fault::Limited { .. }
+                    | Fault::Unwilling { .. }
+                    | Fault::Profile { .. }
+                    | Fault::NotOffered { .. }
+                    | Fault::Setup(_)
+            ),
+            Self::Account(_) => true,
             _ => false,
         }
     }
@@ -141,7 +165,7 @@ impl IssueError {
             Self::Dns { another, .. } => (Some(Challenge::Dns01), *another),
             _ => (None, false),
         };
-        Failure { error: with_sources(self), kind, retry_at, challenge, another }
+        Failure { error: with_sources(self), kind, retry_at, challenge, another, ca: None }
     }
 }
 
@@ -171,7 +195,9 @@ fn kind_of(fault: &Fault, now: Timestamp) -> (FailureKind, Option<Timestamp>) {
         Fault::Unreachable { .. } | Fault::AccountGone { .. } | Fault::OrderGone { .. } | Fault::Profile { .. } => {
             (FailureKind::Unreachable, None)
         }
-        Fault::Refused { .. } | Fault::NotOffered { .. } | Fault::Setup(_) => (FailureKind::Refused, None),
+        Fault::Refused { .. } | Fault::Unwilling { .. } | Fault::NotOffered { .. } | Fault::Setup(_) => {
+            (FailureKind::Refused, None)
+        }
     }
 }
 
@@ -220,6 +246,22 @@ mod tests {
             IssueError::Certificate(CertificateError::KeyMismatch),
         ] {
             assert!(ending.ends_order(), "{ending}");
+        }
+    }
+
+    #[test]
+    fn another_ca_is_asked_for_what_is_this_ones_own_reason() {
+        let unproven = |fault| IssueError::Unproven { challenge: Challenge::Http01, another: false, fault };
+        for (error, expected) in [
+            (acme(Fault::Unreachable { reason: reason() }), true),
+            (acme(Fault::Limited { reason: reason(), retry_at: None }), true),
+            (unproven(Fault::Unwilling { reason: reason() }), true),
+            (IssueError::Account(Fault::Refused { reason: reason() }), true),
+            (unproven(Fault::Refused { reason: reason() }), false),
+            (acme(Fault::Slow { retry_in: None }), false),
+            (IssueError::Vault(VaultError::unavailable("no quorum")), false),
+        ] {
+            assert_eq!(error.is_of_ca(), expected, "{error}");
         }
     }
 

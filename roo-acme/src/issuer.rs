@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Mutex, OnceCell, RwLock, mpsc, watch};
+use tokio::sync::{Mutex, RwLock, mpsc, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 use crate::agenda::{Agenda, DUE_MAX};
 use crate::attempts::Attempts;
 use crate::authority::Authority;
+use crate::books::Books;
 use crate::clock::Clock;
 use crate::desk::{ClaimLost, Desk, Outcome};
 use crate::failure::{IssueError, with_sources};
 use crate::inventory::{Inventory, Names};
 use crate::memory::Memory;
 use crate::prober::Prober;
+use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::vault::{Claim, Vault, VaultError};
 use crate::wish::Wishes;
@@ -107,7 +109,7 @@ impl<V: Vault> Issuer<V> {
         let mut kept = pin!(keep_until_lost(vault.as_ref(), &claim, claimed_at, self.settings.claim_ttl));
         let desk = Arc::new(self.desk(claim.clone()));
         let mut jobs = Jobs::default();
-        let mut lost = self.take_stock(notes).await.is_err();
+        let mut lost = self.take_stock(notes).await.is_err() || desk.open_books().await.is_err();
         while !lost {
             self.look(notes, &jobs.names());
             while jobs.len() < self.settings.concurrent_orders_max.max(1) {
@@ -163,7 +165,8 @@ impl<V: Vault> Issuer<V> {
             authority: self.authority.clone(),
             settings: self.settings.clone(),
             claim,
-            session: OnceCell::new(),
+            sessions: Sessions::default(),
+            books: Books::default(),
             listed: Mutex::default(),
             unsettled: RwLock::default(),
             prober: Prober::default(),
@@ -331,8 +334,7 @@ fn panicked(now: Timestamp) -> Outcome {
     let failure = IssueError::Panicked.failure(now);
     tracing::error!(error = failure.error, "a job panicked");
     let attempts = Attempts::after(None, &failure, now, fastrand::f64(), None);
-    let pause = false;
-    Outcome::Failed { attempts, pause }
+    Outcome::Failed { attempts, pause_until: None }
 }
 
 /// Says once when the store stops answering and once when it answers again.

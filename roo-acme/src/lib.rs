@@ -6,13 +6,14 @@
 //! # Vocabulary
 //!
 //! - **name**: a DNS name somebody wants served over TLS (`shop.example`, `*.shop.example`).
-//! - **authority**: who signs: an ACME directory, Roo's own CA, or nobody ([`Authority`]).
+//! - **authority**: who signs: ACME directories in order of preference, Roo's own CA, or nobody ([`Authority`]).
 //! - **certificate**: chain and private key for one name ([`Certificate`]); [`Facts`] is what may be shown of it.
 //! - **order**: one attempt at an authority to get a certificate; it is stored, so another node can finish it.
 //! - **challenge**: a way to prove a name to an authority ([`Challenge`]); **answer**: what it then finds on every node.
 //! - **claim**: the lease under which one node of the cluster issues ([`Claim`]); writes are fenced by it.
 //! - **wish**: what a person asks for a name, to be fulfilled by whoever holds the claim ([`Wish`]).
 //! - **renewal**: when the authority would like a certificate to be renewed ([`Renewal`], RFC 9773).
+//! - **ledger**: how a CA fares, for the whole cluster ([`Ledger`]).
 //! - **attempts**: how often a name failed, why, and when it is tried again ([`Attempts`]).
 //!
 //! # What always holds
@@ -25,6 +26,7 @@
 // API
 mod attempts;
 mod authority;
+mod cas;
 mod certificate;
 mod challenge;
 mod clock;
@@ -44,11 +46,14 @@ mod wish;
 mod acme;
 mod agenda;
 mod backoff;
+mod books;
+mod choice;
 mod desk;
 mod failure;
 mod intent;
 mod internal;
 mod keys;
+mod ledger;
 mod memory;
 mod order;
 mod prober;
@@ -57,6 +62,7 @@ mod record;
 mod records;
 mod revoke;
 mod schedule;
+mod sessions;
 mod timestamp;
 mod unused;
 mod web;
@@ -64,6 +70,7 @@ mod wildcard;
 
 pub use attempts::Attempts;
 pub use authority::{AcmeConfig, Authority, AuthorityError, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
+pub use cas::{Cas, ExternalAccount};
 pub use certificate::{Certificate, CertificateError, Details, Facts, Managed, Pair, Revoked};
 pub use challenge::{Challenge, Challenges, UnknownChallenge};
 pub use clock::Clock;
@@ -73,6 +80,7 @@ pub use internal::{CaCertificate, CaFacts, InternalError, internal_ca_facts, int
 pub use inventory::{Inventory, Names};
 pub use issuer::{CLAIM, Issuer};
 pub use keys::{KeyKind, Keys, UnknownKey};
+pub use ledger::Ledger;
 pub use probe::{Probe, ProbeConfig};
 pub use record::RecordError;
 pub use renewal::{Renewal, Window, renew_at};

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use crate::attempts::Attempts;
 use crate::authority::Authority;
-use crate::backoff::Backoff;
 use crate::certificate::Facts;
 use crate::clock::Clock;
 use crate::desk::Outcome;
@@ -36,10 +35,8 @@ pub(crate) struct Memory {
     kept: BTreeSet<String>,
     kept_at: Option<Timestamp>,
     asked: BTreeSet<String>,
-    /// The authority is not to be bothered before, with any name.
+    /// Nobody is to be bothered before, with any name.
     paused_until: Option<Timestamp>,
-    /// Pauses since the last success.
-    pauses: u32,
     /// Names already reported as impossible.
     reported: BTreeSet<String>,
 }
@@ -118,15 +115,13 @@ impl Memory {
                 self.renewals.remove(&name);
                 self.unused.remove(&name);
                 self.paused_until = None;
-                self.pauses = 0;
                 self.note_facts(name, Some(facts));
             }
-            Outcome::Failed { attempts, pause } => {
-                if pause {
-                    self.pause(&attempts);
-                }
+            Outcome::Failed { attempts, pause_until } => {
+                self.paused_until = pause_until.or(self.paused_until);
                 self.note_attempts(&name, Some(attempts));
             }
+            Outcome::Held { until } => self.paused_until = Some(until),
             Outcome::Unused { look_at } => drop(self.unused.insert(name, look_at)),
             Outcome::Retired => {
                 self.unused.remove(&name);
@@ -135,21 +130,6 @@ impl Memory {
             }
             Outcome::ClaimLost => {}
         }
-    }
-
-    /// Holds back the other names after a failure that they would probably meet as well.
-    ///
-    /// Growing from seconds rather than for as long as the failed name waits: a CA answers 429 for a limit on
-    /// one name as for a limit on all, and one name's limit must not keep the others waiting for days.
-    fn pause(&mut self, attempts: &Attempts) {
-        // Orders that were in flight together fail together; that is one reason to pause.
-        if self.paused_until.is_some_and(|until| until > attempts.last_at) {
-            return;
-        }
-        self.pauses = self.pauses.saturating_add(1);
-        let pause = Backoff::UNREACHABLE.delay(self.pauses, fastrand::f64());
-        let until = attempts.last_at.saturating_add(pause).unwrap_or(Timestamp::MAX);
-        self.paused_until = Some(until.min(attempts.next_at));
     }
 
     fn note_facts(&mut self, name: String, facts: Option<Facts>) {
@@ -210,10 +190,10 @@ mod tests {
     use crate::Certificate;
     use crate::attempts::{Failure, FailureKind};
 
-    fn failed(pause: bool, waits_hours: i64) -> Outcome {
+    fn failed(waits_hours: i64) -> Outcome {
         let retry_at = Timestamp::now().checked_add(jiff::SignedDuration::from_hours(waits_hours)).unwrap();
         let failure = Failure::new(String::new(), FailureKind::Refused, Some(retry_at));
-        Outcome::Failed { attempts: Attempts::after(None, &failure, Timestamp::now(), 0.0, None), pause }
+        Outcome::Failed { attempts: Attempts::after(None, &failure, Timestamp::now(), 0.0, None), pause_until: None }
     }
 
     fn due(memory: &mut Memory, wanted: &[&str]) -> (Vec<String>, Option<Timestamp>) {
@@ -226,21 +206,16 @@ mod tests {
     #[test]
     fn a_refusal_of_one_name_leaves_the_others_alone() {
         let mut memory = Memory::default();
-        memory.note("a.example".to_owned(), failed(false, 1));
+        memory.note("a.example".to_owned(), failed(1));
         assert_eq!(due(&mut memory, &["a.example", "b.example"]).0, ["b.example"]);
     }
 
     #[test]
-    fn a_limited_name_holds_the_others_back_for_seconds_only() {
+    fn a_pause_holds_all_names_back() {
         let mut memory = Memory::default();
-        // Four orders in flight together meet the limit together: one pause.
-        for name in ["a.example", "b.example", "c.example", "d.example"] {
-            memory.note(name.to_owned(), failed(true, 24));
-        }
-        let (now, next) = due(&mut memory, &["a.example", "e.example"]);
-        assert!(now.is_empty());
-        let seconds = next.unwrap().as_second() - Timestamp::now().as_second();
-        assert!((3..=7).contains(&seconds), "{seconds}");
+        let until = Timestamp::now().checked_add(jiff::SignedDuration::from_secs(60)).unwrap();
+        memory.note("a.example".to_owned(), Outcome::Held { until });
+        assert_eq!(due(&mut memory, &["a.example", "e.example"]), (Vec::new(), Some(until)));
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //!
 //! The intent to order is stored before the CA is asked, see [`crate::intent`].
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +89,7 @@ impl<V: Vault> Desk<V> {
         name: &str,
         former: Option<&Certificate>,
     ) -> Result<Certificate, IssueError> {
-        let session = self.session(config).await?;
+        let session = &self.session(config).await?;
         let keys = self.settings.keys;
         let mut work = match self.continued(session, config, name, former).await? {
             Some(work) => work,
@@ -136,9 +138,10 @@ impl<V: Vault> Desk<V> {
         }
     }
 
-    /// The cluster's account, opened once under one claim.
-    pub(crate) async fn session(&self, config: &AcmeConfig) -> Result<&Session, IssueError> {
-        self.session.get_or_try_init(|| self.open(config)).await
+    /// The cluster's account there, opened once under one claim.
+    pub(crate) async fn session(&self, config: &AcmeConfig) -> Result<Arc<Session>, IssueError> {
+        let cell = self.sessions.at(config);
+        cell.get_or_try_init(async || self.open(config).await.map(Arc::new)).await.cloned()
     }
 
     /// The cluster's account, registered if there is none yet.
@@ -233,7 +236,7 @@ impl<V: Vault> Desk<V> {
             let fault = order.refusal().await;
             let refusal = IssueError::Unproven { challenge: stored.challenge(), another, fault };
             tracing::info!(name, url, %refusal, "the stored order has failed");
-            self.remember(name, &refusal).await?;
+            self.remember(name, Some(config), &refusal).await?;
             return Ok(None);
         }
         tracing::info!(name, url, ?stage, "continuing an order");
@@ -309,12 +312,18 @@ impl<V: Vault> Desk<V> {
 
     /// Takes back what an order that nobody will finish has left in the DNS.
     pub(crate) async fn take_records_back(&self, name: &str) -> Result<(), IssueError> {
-        if let Authority::Acme(config) = self.authority.for_name(name)
+        if let Authority::Acme(cas) = self.authority.for_name(name)
             && let Some(stored) = self.read(order_of(name), record::decode::<StoredOrder>).await?
         {
-            self.clean_up(config, name, &stored.records).await;
+            self.clean_up(cas.first(), name, &stored.records).await;
         }
         Ok(())
+    }
+
+    /// At which CA there is an order for `name`.
+    pub(crate) async fn ordered_at(&self, name: &str) -> Result<Option<String>, IssueError> {
+        let stored = self.read(order_of(name), record::decode::<StoredOrder>).await?;
+        Ok(stored.map(|stored| stored.directory))
     }
 
     /// Best effort: whoever finds the record later sees that it is of no use and removes it.

@@ -23,11 +23,11 @@ pub(crate) struct Prober {
 impl<V: Vault> Desk<V> {
     /// Begins to look at `name`, unless too many are looked at; what is found is stored. Never waits, never fails.
     pub(crate) fn look_at(&self, name: &str) {
-        let Authority::Acme(config) = self.authority.for_name(name) else { return };
-        let Some(probe) = config.challenges.probe().cloned() else { return };
+        let Authority::Acme(cas) = self.authority.for_name(name) else { return };
+        let Some(probe) = cas.challenges().probe().cloned() else { return };
         let Some(place) = Place::take(&self.prober.busy, name) else { return };
         let (vault, claim, check) = (self.vault.clone(), self.claim.clone(), self.prober.check.clone());
-        let (config, name, now) = (config.clone(), name.to_owned(), self.settings.clock.now());
+        let (config, name, now) = (cas.first().clone(), name.to_owned(), self.settings.clock.now());
         tokio::spawn(async move {
             let check = check.get_or_try_init(|| published(vault.as_ref(), &claim)).await.ok();
             let found = probe::look(&config, &probe, &name, check, now).await;

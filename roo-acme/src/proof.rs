@@ -40,7 +40,7 @@ impl<V: Vault> Desk<V> {
         }
         work.order.answers_are_published(kind).await?;
         match work.order.validated(self.settings.order_timeout).await {
-            Err(fault @ Fault::Refused { .. }) => {
+            Err(fault @ (Fault::Refused { .. } | Fault::Unwilling { .. })) => {
                 Err(IssueError::Unproven { challenge: kind, another: work.kinds.len() > 1, fault })
             }
             validated => Ok(validated?),

@@ -1,6 +1,5 @@
 //! Revoking a certificate at the CA that signed it (RFC 8555 section 7.6), because somebody asked for it.
 
-use crate::authority::Authority;
 use crate::certificate::{Certificate, Facts, Revoked};
 use crate::desk::Desk;
 use crate::failure::IssueError;
@@ -42,9 +41,8 @@ impl<V: Vault> Desk<V> {
             let (serial, present) = (serial.clone(), certificate.serial.clone());
             return Err(IssueError::Replaced { serial, present });
         }
-        let config = match &self.authority {
-            Authority::Acme(config) if config.directory == certificate.authority => config,
-            _ => return Err(IssueError::NoAccountThere { authority: certificate.authority.clone() }),
+        let Some(config) = self.authority.acme(&certificate.authority) else {
+            return Err(IssueError::NoAccountThere { authority: certificate.authority.clone() });
         };
         let session = self.session(config).await?;
         let leaf = certificate.details()?.leaf;

@@ -179,8 +179,8 @@ pub(crate) fn need(
         Authority::Off => return Need::Nothing,
         // To revoke needs no proof.
         Authority::Acme(_) if wish.is_some_and(|wish| wish.revoke.is_some()) => {}
-        Authority::Acme(config) => {
-            if let Err(why) = config.challenges.for_name(name, None) {
+        Authority::Acme(cas) => {
+            if let Err(why) = cas.challenges().for_name(name, None) {
                 return Need::Impossible(why);
             }
         }

@@ -37,6 +37,7 @@ fn attempts(next_at: i64) -> Attempts {
         last_at: at(NOW),
         next_at: at(next_at),
         challenge: None,
+        cas: BTreeMap::new(),
     }
 }
 
@@ -46,7 +47,7 @@ fn quiet() -> Renewal {
 }
 
 fn production() -> Authority {
-    Authority::Acme(AcmeConfig::lets_encrypt())
+    Authority::from(AcmeConfig::lets_encrypt())
 }
 
 /// A world to schedule in, to be changed by each test.
@@ -270,8 +271,8 @@ fn wildcards_are_for_the_internal_ca_only() {
 #[test]
 fn certificates_are_replaced_upwards_only() {
     let staging =
-        Authority::Acme(AcmeConfig { directory: LETS_ENCRYPT_STAGING.to_owned(), ..AcmeConfig::lets_encrypt() });
-    let other = Authority::Acme(AcmeConfig {
+        Authority::from(AcmeConfig { directory: LETS_ENCRYPT_STAGING.to_owned(), ..AcmeConfig::lets_encrypt() });
+    let other = Authority::from(AcmeConfig {
         directory: "https://ca.example/directory".to_owned(),
         ..AcmeConfig::lets_encrypt()
     });
@@ -320,7 +321,7 @@ proptest! {
 fn with_dns() -> Authority {
     let writer = DnsWriter::Hook(DnsHook { program: "/bin/true".into(), timeout: std::time::Duration::ZERO });
     let dns = DnsConfig { writer, resolver: None, servers: Vec::new(), wait: std::time::Duration::ZERO };
-    Authority::Acme(AcmeConfig { challenges: Challenges::default().with_dns(dns), ..AcmeConfig::lets_encrypt() })
+    Authority::from(AcmeConfig { challenges: Challenges::default().with_dns(dns), ..AcmeConfig::lets_encrypt() })
 }
 
 #[test]
@@ -378,6 +379,6 @@ fn each_name_has_its_own_if_asked_for_or_free() {
     assert!(world.plan(&Authority::Internal, 8).due.contains(&"a.shop.example".to_owned()));
     world.have.insert_mut("*.shop.example".to_owned(), facts(LETS_ENCRYPT_PRODUCTION, NOW - DAY, NOW + 80 * DAY));
     let challenges = Challenges::default().for_each_name();
-    let each = Authority::Acme(AcmeConfig { challenges, ..AcmeConfig::lets_encrypt() });
+    let each = Authority::from(AcmeConfig { challenges, ..AcmeConfig::lets_encrypt() });
     assert!(world.plan(&each, 8).due.contains(&"a.shop.example".to_owned()));
 }

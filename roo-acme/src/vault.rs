@@ -72,6 +72,11 @@ pub enum Item {
         /// The directory's URL.
         directory: String,
     },
+    /// What is known of the CA with this directory: [`crate::Ledger::encode`].
+    Ledger {
+        /// The directory's URL.
+        directory: String,
+    },
     /// The order in flight for a name: its URL and the private key made for it.
     Order {
         /// The name ordered.
@@ -122,6 +127,7 @@ impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Account { directory } => write!(f, "account at {directory}"),
+            Self::Ledger { directory } => write!(f, "ledger of {directory}"),
             Self::Order { name } => write!(f, "order for {name}"),
             Self::Certificate { name } => write!(f, "certificate of {name}"),
             Self::Attempts { name } => write!(f, "attempts for {name}"),

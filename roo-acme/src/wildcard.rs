@@ -27,12 +27,12 @@ pub(crate) enum Cover {
 /// The wildcard that makes an order for `name` needless, if there is one. The internal CA's cost nothing, so there each
 /// name gets its own.
 pub(crate) fn cover(view: &View<'_>, name: &str) -> Option<Cover> {
-    let config = match view.authority.for_name(name) {
-        Authority::Acme(config) if config.challenges.uses_wildcards() => Some(config),
+    let challenges = match view.authority.for_name(name) {
+        Authority::Acme(cas) => Some(cas.challenges()).filter(|challenges| challenges.uses_wildcards()),
         _ => None,
     };
     let wildcard = wildcard_above(name)?;
-    let wanted = config.is_some() && view.wanted.contains(&wildcard);
+    let wanted = challenges.is_some() && view.wanted.contains(&wildcard);
     let known = [view.have.get(&wildcard), view.fresh.get(&wildcard)].into_iter().flatten();
     // One that nobody wants any more is about to be retired. One that was brought in counts with every authority: an
     // exact name's certificate would be served in its place.
@@ -43,7 +43,7 @@ pub(crate) fn cover(view: &View<'_>, name: &str) -> Option<Cover> {
     if let Some(until) = stays.filter(trusted).map(good_until).max().filter(|until| *until > view.now) {
         return Some(Cover::Until(until));
     }
-    let provable = config.is_some_and(|config| config.challenges.for_name(&wildcard, None).is_ok());
+    let provable = challenges.is_some_and(|challenges| challenges.for_name(&wildcard, None).is_ok());
     let comes = wanted && provable && !view.attempts.contains_key(&wildcard);
     comes.then_some(Cover::Coming)
 }

@@ -7,6 +7,7 @@
 //! | `com.roo.cache:<name>` | certificate and key, sealed | the issuer |
 //! | `com.roo.client-certificate:<name>` | what upstreams are shown, with its key, sealed | `roo cert client` |
 //! | `com.roo.acme.account:<directory>` | the ACME account, sealed | the issuer |
+//! | `com.roo.acme.ledger:<directory>` | what is known of the CA, sealed | the issuer |
 //! | `com.roo.acme.order:<name>` | the order in flight, sealed | the issuer |
 //! | `com.roo.acme.attempts:<name>` | failures and the next try, sealed | the issuer |
 //! | `com.roo.acme.wish:<name>` | what a person asks for a certificate, sealed | `roo cert renew`, `roo cert revoke` |
@@ -43,6 +44,7 @@ const DNS_ACCOUNT_PREFIX: &str = "com.roo.acme.dns-account:";
 pub(crate) const ANSWER_PREFIX: &str = "com.roo.acme.answer:";
 /// Answers to tls-alpn-01 challenges: `com.roo.acme.tls-answer:<name>`.
 pub(crate) const TLS_ANSWER_PREFIX: &str = "com.roo.acme.tls-answer:";
+const LEDGER_PREFIX: &str = "com.roo.acme.ledger:";
 const ORDER_PREFIX: &str = "com.roo.acme.order:";
 const ATTEMPTS_PREFIX: &str = "com.roo.acme.attempts:";
 const RENEWAL_PREFIX: &str = "com.roo.acme.renewal:";
@@ -64,6 +66,7 @@ pub(crate) const SEALED_PREFIXES: &[&str] = &[
     CLIENT_CERTIFICATE_PREFIX,
     TOKEN_PREFIX,
     "com.roo.acme.account:",
+    LEDGER_PREFIX,
     ORDER_PREFIX,
     ATTEMPTS_PREFIX,
     PROBE_PREFIX,
@@ -138,6 +141,11 @@ pub(crate) fn client_certificate(name: &str) -> Key {
 /// The key of the ACME account at `directory`.
 pub(crate) fn account(directory: &str) -> Key {
     known(format!("com.roo.acme.account:{directory}"))
+}
+
+/// The key of what is known of the CA with this directory.
+pub(crate) fn ledger(directory: &str) -> Key {
+    known(format!("{LEDGER_PREFIX}{directory}"))
 }
 
 /// The key of the order in flight for `name`.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use instant_acme::{
-    Account, CertificateIdentifier, Error, Identifier, NewAccount, NewOrder, RevocationReason, RevocationRequest,
+    Account, CertificateIdentifier, Error, ExternalAccountKey, Identifier, NewAccount, NewOrder, Problem,
+    RevocationReason, RevocationRequest,
 };
 use jiff::Timestamp;
 use rcgen::KeyPair;
@@ -15,7 +16,7 @@ use super::caller::{Caller, Key};
 use super::fault::Fault;
 use super::http::Https;
 use super::order::{Listed, Order};
-use crate::authority::AcmeConfig;
+use crate::authority::{AcmeConfig, AuthorityError};
 use crate::certificate::Certificate;
 use crate::renewal::Window;
 use crate::settings::Settings;
@@ -37,14 +38,23 @@ pub(crate) struct StoredAccount {
 }
 
 impl Session {
-    /// Registers a new account (ES256 key) and agrees to the CA's terms, as using `--acme-directory` implies.
+    /// Registers a new account (ES256 key) and agrees to the CA's terms, as using `--acme-directory` implies. It is
+    /// bound to the external account, if one is configured.
     pub(crate) async fn register(config: &AcmeConfig, settings: &Settings) -> Result<(Self, StoredAccount), Fault> {
         let http = Https::new(config, settings)?;
         let contact = config.email.as_ref().map(|email| format!("mailto:{}", email.trim()));
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let request = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-        let (account, credentials) =
-            Account::builder_with_http(Box::new(http.clone())).create(&request, config.directory.clone(), None).await?;
+        let external = config.external_account.as_ref();
+        let external = external.map(|account| ExternalAccountKey::new(account.key_id.clone(), &account.hmac));
+        let builder = Account::builder_with_http(Box::new(http.clone()));
+        let created = builder.create(&request, config.directory.clone(), external.as_ref()).await;
+        let (account, credentials) = created.map_err(|error| match error {
+            Error::Api(problem) if external.is_none() && wants_external_account(&problem) => {
+                AuthorityError::ExternalAccount { url: config.directory.clone() }.into()
+            }
+            error => Fault::from(error),
+        })?;
         let key = KeyPair::try_from(credentials.private_key()).map_err(|_| BAD_KEY)?;
         let stored = StoredAccount { url: account.id().to_owned(), key_pem: key.serialize_pem() };
         let caller = Caller::new(http, &config.directory, &stored.url, Key::new(credentials.private_key())?);
@@ -183,6 +193,11 @@ fn concerns_replacing(error: &Error) -> bool {
         }
         other => other.to_string().contains("replaces"),
     }
+}
+
+/// Whether the CA takes accounts of those only who are known to it (RFC 8555 section 7.3.4).
+fn wants_external_account(problem: &Problem) -> bool {
+    problem.r#type.as_deref().is_some_and(|kind| kind.ends_with(":externalAccountRequired"))
 }
 
 const BAD_KEY: instant_acme::Error = instant_acme::Error::KeyRejected;

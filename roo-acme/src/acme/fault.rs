@@ -21,6 +21,9 @@ pub(crate) enum Fault {
     /// The CA said no.
     #[error("the ACME CA refused: {reason}")]
     Refused { reason: String },
+    /// The CA said no for a reason of its own; another one may well issue.
+    #[error("the ACME CA refused: {reason}")]
+    Unwilling { reason: String },
     /// The CA does not know the order, or will never complete it.
     #[error("the ACME CA does not know the order any more: {reason}")]
     OrderGone { reason: String },
@@ -80,6 +83,7 @@ impl From<&Problem> for Fault {
             "rateLimited" => Self::Limited { reason, retry_at: None },
             "accountDoesNotExist" => Self::AccountGone { reason },
             "serverInternal" | "badNonce" => Self::Unreachable { reason },
+            "caa" | "rejectedIdentifier" | "externalAccountRequired" => Self::Unwilling { reason },
             _ => Self::Refused { reason },
         }
     }
@@ -129,9 +133,10 @@ mod tests {
         assert!(matches!(fault("rateLimited"), Fault::Limited { .. }));
         assert!(matches!(fault("serverInternal"), Fault::Unreachable { .. }));
         assert!(matches!(fault("accountDoesNotExist"), Fault::AccountGone { .. }));
-        for kind in ["dns", "caa", "rejectedIdentifier", "unheardOf"] {
+        for (kind, own) in [("dns", false), ("caa", true), ("rejectedIdentifier", true), ("unheardOf", false)] {
             let fault = fault(kind);
-            assert!(matches!(fault, Fault::Refused { .. }));
+            assert_eq!(matches!(fault, Fault::Unwilling { .. }), own);
+            assert_eq!(matches!(fault, Fault::Refused { .. }), !own);
             assert_eq!(fault.to_string(), format!("the ACME CA refused: {kind}: because"));
         }
     }

@@ -130,7 +130,8 @@ impl Order {
         Ok(())
     }
 
-    /// Waits until the CA has checked the answers; [`Fault::Refused`] with its reason if they failed.
+    /// Waits until the CA has checked the answers; [`Fault::Refused`] or
+    /// [`Fault::Unwilling`] with its reason if they failed.
     pub(crate) async fn validated(&mut self, timeout: Duration) -> Result<(), Fault> {
         match self.inner.poll_ready(&patience(timeout)).await? {
             OrderStatus::Ready => Ok(()),
@@ -165,8 +166,10 @@ impl Order {
             };
             let mut errors = state.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
             if let Some(problem) = errors.next() {
-                let reason = describe(problem);
-                return Fault::Refused { reason };
+                return match Fault::from(problem) {
+                    unwilling @ Fault::Unwilling { .. } => unwilling,
+                    _ => Fault::Refused { reason: describe(problem) },
+                };
             }
         }
         Fault::Refused { reason: "the order became invalid, no reason was given".to_owned() }

@@ -26,8 +26,7 @@ async fn names_and_wildcards_get_certificates_without_a_visit() {
 async fn a_public_ca_is_never_told_of_private_names() {
     let (cluster, site) = (Cluster::new(), Site::new());
     let pebble = site.start(1, 0).await;
-    let Authority::Acme(config) = site.authority() else { unreachable!() };
-    let public = Authority::Acme(AcmeConfig { extra_roots_pem: None, ..config });
+    let public = Authority::from(AcmeConfig { extra_roots_pem: None, ..site.ca() });
     let node = Node::start(&cluster, public);
     let private = ["db.internal", "box", "192.0.2.7", "*.demo.localhost", "nas.home.arpa", "a.test"];
     cluster.want(&private);

@@ -84,7 +84,7 @@ impl Ca {
         let base = format!("https://{}", listener.local_addr().unwrap());
         let (root_pem, tls) = identity();
         let orders = Arc::new(AtomicUsize::new(0));
-        let authority = Authority::Acme(AcmeConfig {
+        let authority = Authority::from(AcmeConfig {
             extra_roots_pem: Some(root_pem.into_bytes()),
             ..AcmeConfig::at(&format!("{base}/directory"))
         });

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod cas;
 mod challenges;
 mod dns;
 mod internal;

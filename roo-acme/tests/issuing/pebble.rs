@@ -1,5 +1,6 @@
 //! Pebble, the ACME test server, with a DNS server that sends every name to loopback.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub(crate) struct Site {
     /// Where Pebble looks for answers to tls-alpn-01.
     tls_port: u16,
     root_pem: String,
+    /// The external account that it asks for, if it does: the key's id and the key in base64url.
+    external_account: Option<(String, String)>,
 }
 
 /// A running Pebble; killed when dropped, its log printed if the test failed.
@@ -45,7 +48,7 @@ impl Site {
         std::fs::write(directory.path().join("cert.pem"), certificate.pem()).unwrap();
         std::fs::write(directory.path().join("key.pem"), key.serialize_pem()).unwrap();
         let [port, management_port] = free_ports();
-        Self { directory, port, management_port, tls_port: 1, root_pem: certificate.pem() }
+        Self { directory, port, management_port, tls_port: 1, root_pem: certificate.pem(), external_account: None }
     }
 
     /// Has Pebble look for answers to tls-alpn-01 at this port.
@@ -53,21 +56,27 @@ impl Site {
         Self { tls_port, ..self }
     }
 
+    /// Has Pebble take accounts of those only who are known to it.
+    pub(crate) fn with_external_account(self, key_id: &str, key: &str) -> Self {
+        Self { external_account: Some((key_id.to_owned(), key.to_owned())), ..self }
+    }
+
     pub(crate) fn authority(&self) -> Authority {
-        Authority::Acme(AcmeConfig {
+        Authority::from(self.ca())
+    }
+
+    pub(crate) fn ca(&self) -> AcmeConfig {
+        AcmeConfig {
             email: Some("admin@shop.example".to_owned()),
             extra_roots_pem: Some(self.root_pem.clone().into_bytes()),
             challenges: Challenges::new([Challenge::Http01]),
             ..AcmeConfig::at(&format!("https://127.0.0.1:{}/dir", self.port))
-        })
+        }
     }
 
     /// The same, with names proven in another way.
     pub(crate) fn authority_by(&self, challenges: Challenges) -> Authority {
-        match self.authority() {
-            Authority::Acme(config) => Authority::Acme(AcmeConfig { challenges, ..config }),
-            other => other,
-        }
+        Authority::from(AcmeConfig { challenges, ..self.ca() })
     }
 
     /// Starts a Pebble with empty memory that validates at `http_port` and rejects `bad_nonces` percent of the
@@ -126,7 +135,8 @@ impl Site {
             "httpPort": http_port,
             "tlsPort": self.tls_port,
             "ocspResponderURL": "",
-            "externalAccountBindingRequired": false,
+            "externalAccountBindingRequired": self.external_account.is_some(),
+            "externalAccountMACKeys": BTreeMap::from_iter(self.external_account.clone()),
         }});
         config.to_string()
     }

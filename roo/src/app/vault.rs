@@ -173,6 +173,7 @@ fn lock_of(claim: &Claim) -> Lock {
 fn key_of(item: &Item) -> Key {
     match item {
         Item::Account { directory } => keys::account(directory),
+        Item::Ledger { directory } => keys::ledger(directory),
         Item::Order { name } => keys::order(name),
         Item::Certificate { name } => keys::certificate(name),
         Item::Attempts { name } => keys::attempts(name),

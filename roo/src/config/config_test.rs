@@ -98,6 +98,11 @@ fn each_wrong_value_is_refused() {
         ("trace", "some"),
         ("trace", "-1%"),
         ("acme-directory", "http://ca.example"),
+        ("acme-directory", "https://a.example/d,off"),
+        ("acme-directory", "https://a.example/d,https://a.example/d"),
+        ("acme-eab", "kid"),
+        ("acme-eab", "https://other.example/d=kid:c2Vj"),
+        ("acme-eab", "kid:c2Vj,kid:c2Vj"),
         ("acme-email", "nobody"),
         ("acme-ca-file", "/none"),
         ("acme-challenge", "http-01,http"),
@@ -151,7 +156,7 @@ fn whoever_expects_others_must_look_for_them() {
 #[test]
 fn the_directory_follows_mode_and_staging() {
     let of = |flags: &[(&str, &str)]| match resolve(flags, &[], &[]).expect("valid").authority {
-        Authority::Acme(config) => config.directory,
+        Authority::Acme(cas) => cas.iter().map(|config| config.directory.as_str()).collect::<Vec<_>>().join(" "),
         Authority::Internal => "internal".to_owned(),
         Authority::Off => "off".to_owned(),
     };
@@ -164,13 +169,32 @@ fn the_directory_follows_mode_and_staging() {
 }
 
 #[test]
+fn several_cas_may_differ_in_roots_accounts_and_profiles() {
+    let (one, two) = ("https://one.example/d", "https://two.example/d?x=1");
+    let eab = format!("{one}=kid-1:b25l\n{two}=kid-2:dHdv\n");
+    let (roots, profile) = (format!("{two}=/two.pem"), format!("shortlived,{two}=classic"));
+    let config = resolve(
+        &[("acme-directory", &format!("{one}, {two}")), ("acme-ca-file", &roots), ("acme-profile", &profile)],
+        &[("ROO_ACME_EAB_FILE", "/eab")],
+        &[("/eab", &eab), ("/two.pem", "-----BEGIN CERTIFICATE-----")],
+    );
+    let Authority::Acme(cas) = config.expect("valid").authority else { panic!("no CAs") };
+    let told = cas.iter().map(|ca| {
+        let account = ca.external_account.as_ref().map(|account| account.key_id.as_str());
+        (ca.directory.as_str(), account, ca.extra_roots_pem.is_some(), ca.profile.as_deref())
+    });
+    let expected = [(one, Some("kid-1"), false, Some("shortlived")), (two, Some("kid-2"), true, Some("classic"))];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn dns_01_is_set_up_in_three_ways() {
     let challenges =
         |flags: &[(&str, &str)], env: &[(&str, &str)], files: &[(&str, &str)]| match resolve(flags, env, files)
             .expect("valid")
             .authority
         {
-            Authority::Acme(config) => format!("{:?}", config.challenges),
+            Authority::Acme(cas) => format!("{:?}", cas.first().challenges),
             other => panic!("{other:?}"),
         };
     let update = challenges(

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod address;
+mod authority;
 mod bounds;
 mod challenge;
 mod file;
@@ -14,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use roo_acme::{AcmeConfig, Authority};
+use roo_acme::Authority;
 use roo_kv::{Secret, VotersMax};
 use roo_proxy::{AccessLog, IpNet, Limits, Timeouts, TraceContext};
 
@@ -201,7 +202,7 @@ impl Config {
             audit: reader.read("audit", |text| Ok(audit(text))).unwrap_or(Audit::Log),
             access_log: access_log::read(reader),
             trace: reader.read("trace", access_log::trace).unwrap_or_default(),
-            authority: authority(mode, reader, surroundings, resolver),
+            authority: authority::read(mode, reader, surroundings, resolver),
             keys: reader
                 .read("acme-key", |text| text.parse::<roo_acme::Keys>().map_err(|error| error.to_string()))
                 .unwrap_or_default(),
@@ -401,56 +402,6 @@ fn audit(text: &str) -> Audit {
         "off" => Audit::Off,
         "log" => Audit::Log,
         _ => Audit::File(PathBuf::from(text)),
-    }
-}
-
-fn authority(
-    mode: Mode,
-    reader: &mut Reader<'_>,
-    surroundings: &dyn Surroundings,
-    server: Option<SocketAddr>,
-) -> Authority {
-    let staging = reader.read("acme-staging", boolean).unwrap_or(false);
-    let email = reader.read("acme-email", email);
-    let extra_roots_pem = reader.read("acme-ca-file", |path| match surroundings.read(Path::new(path)) {
-        Ok(Some(text)) if text.contains("-----BEGIN CERTIFICATE-----") => Ok(text.into_bytes()),
-        Ok(Some(_)) => Err(format!("{path} holds no certificate in PEM form")),
-        Ok(None) => Err(format!("there is no file {path}")),
-        Err(error) => Err(format!("can't read {path}: {error}")),
-    });
-    let default = match (mode, staging) {
-        (_, true) => roo_acme::LETS_ENCRYPT_STAGING,
-        (Mode::Run, false) => roo_acme::LETS_ENCRYPT_PRODUCTION,
-        (Mode::Dev, false) => "internal",
-    };
-    let profile = reader.read("acme-profile", profile);
-    let directory = reader.read("acme-directory", directory).unwrap_or_else(|| default.to_owned());
-    // A CA of one's own sees other things than the DNS tells here.
-    let is_public = [roo_acme::LETS_ENCRYPT_PRODUCTION, roo_acme::LETS_ENCRYPT_STAGING].contains(&directory.as_str());
-    let challenges = challenge::read(reader, surroundings, server, is_public);
-    match directory.as_str() {
-        "internal" => Authority::Internal,
-        "off" => Authority::Off,
-        _ => Authority::Acme(AcmeConfig { directory, email, extra_roots_pem, challenges, profile }),
-    }
-}
-
-fn profile(text: &str) -> Result<String, String> {
-    let plain = text.bytes().all(|b| b.is_ascii_graphic());
-    if plain { Ok(text.to_owned()) } else { Err(format!("`{text}` is no name of a profile")) }
-}
-
-fn email(text: &str) -> Result<String, String> {
-    let config = AcmeConfig { email: Some(text.to_owned()), ..AcmeConfig::lets_encrypt() };
-    config.check().map(|()| text.to_owned()).map_err(|error| error.to_string())
-}
-
-fn directory(text: &str) -> Result<String, String> {
-    let https = url::Url::parse(text).is_ok_and(|url| url.scheme() == "https" && url.has_host());
-    if https || matches!(text, "internal" | "off") {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("`{text}` is neither an https URL nor `internal` nor `off`"))
     }
 }
 

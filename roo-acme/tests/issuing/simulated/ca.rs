@@ -18,6 +18,8 @@ use rustls_pki_types::CertificateSigningRequestDer;
 use serde_json::{Value, json};
 
 pub(crate) const DIRECTORY: &str = "https://ca.example/directory";
+/// That of another one.
+pub(crate) const SECOND: &str = "https://second.example/directory";
 
 /// How it behaves.
 #[derive(Clone)]
@@ -63,6 +65,8 @@ pub(crate) struct Tally {
 pub(crate) struct Ca(Arc<Inner>);
 
 struct Inner {
+    /// The beginning of its URLs.
+    base: &'static str,
     clock: Clock,
     rules: Rules,
     key: KeyPair,
@@ -77,6 +81,8 @@ struct State {
     events: BTreeMap<(What, String), VecDeque<Timestamp>>,
     /// Names that fail validation so many times more.
     failing: BTreeMap<String, usize>,
+    /// Names whose CAA records allow another CA only.
+    forbidden: BTreeSet<String>,
     down_until: Option<Timestamp>,
     revoked: BTreeSet<String>,
     /// Names whose certificates must always be replaced.
@@ -112,8 +118,14 @@ impl fmt::Debug for Ca {
 
 impl Ca {
     pub(crate) fn new(rules: Rules, clock: Clock) -> Self {
+        Self::at(DIRECTORY, rules, clock)
+    }
+
+    /// The one with this directory.
+    pub(crate) fn at(directory: &'static str, rules: Rules, clock: Clock) -> Self {
         let key = KeyPair::generate().unwrap();
-        Self(Arc::new(Inner { clock, rules, key, state: Mutex::default() }))
+        let base = directory.strip_suffix("/directory").unwrap();
+        Self(Arc::new(Inner { base, clock, rules, key, state: Mutex::default() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -128,6 +140,11 @@ impl Ca {
     /// The next so many validations of `name` fail.
     pub(crate) fn fail(&self, name: &str, times: usize) {
         self.state().failing.insert(name.to_owned(), times);
+    }
+
+    /// The CAA records of `name` forbid this CA to issue.
+    pub(crate) fn forbid(&self, name: &str) {
+        self.state().forbidden.insert(name.to_owned());
     }
 
     /// The present certificate of `name` must be replaced.
@@ -166,18 +183,18 @@ impl Ca {
         Ok(match path[0] {
             "directory" => self.directory(),
             "nonce" => reply(200, "", &json!({})),
-            "account" => reply(201, "https://ca.example/account/1", &json!({ "status": "valid" })),
+            "account" => reply(201, &format!("{}/account/1", self.0.base), &json!({ "status": "valid" })),
             "order" if path.len() == 1 => self.new_order(&mut state, &payload, now),
-            "order" => reply(200, "", &state.order(number)),
-            "authorization" => reply(200, "", &state.authorization(number)),
+            "order" => reply(200, "", &state.order(self.0.base, number)),
+            "authorization" => reply(200, "", &state.authorization(self.0.base, number)),
             "challenge" => {
                 self.validate(&mut state, number, now);
-                reply(200, "", &state.challenge(number))
+                reply(200, "", &state.challenge(self.0.base, number))
             }
             "finalize" => {
                 let request = URL_SAFE_NO_PAD.decode(payload["csr"].as_str().unwrap()).unwrap();
                 self.sign(&mut state, number, request, now);
-                reply(200, "", &state.order(number))
+                reply(200, "", &state.order(self.0.base, number))
             }
             "certificate" => {
                 let serial = state.orders[number].serial;
@@ -190,15 +207,16 @@ impl Ca {
     }
 
     fn directory(&self) -> Response<Bytes> {
+        let base = self.0.base;
         let mut directory = json!({
-            "newNonce": "https://ca.example/nonce",
-            "newAccount": "https://ca.example/account",
-            "newOrder": "https://ca.example/order",
-            "revokeCert": "https://ca.example/revocation",
+            "newNonce": format!("{base}/nonce"),
+            "newAccount": format!("{base}/account"),
+            "newOrder": format!("{base}/order"),
+            "revokeCert": format!("{base}/revocation"),
             "meta": { "profiles": { "classic": "the usual", "shortlived": "six days" } },
         });
         if self.0.rules.gives_advice {
-            directory["renewalInfo"] = json!("https://ca.example/advice");
+            directory["renewalInfo"] = json!(format!("{base}/advice"));
         }
         reply(200, "", &directory)
     }
@@ -224,7 +242,7 @@ impl Ca {
         tally.replacing += usize::from(replaces.is_some());
         state.orders.push(Order { name, status: "pending", replaces, serial: 0 });
         let number = state.orders.len() - 1;
-        reply(201, &format!("https://ca.example/order/{number}"), &state.order(number))
+        reply(201, &format!("{}/order/{number}", self.0.base), &state.order(self.0.base, number))
     }
 
     fn revocation(state: &mut State) -> Response<Bytes> {
@@ -240,7 +258,8 @@ impl Ca {
 
     fn validate(&self, state: &mut State, number: usize, now: Timestamp) {
         let name = state.orders[number].name.clone();
-        let failing = state.failing.get_mut(&name).filter(|left| **left > 0);
+        let mut forbidden = state.forbidden.contains(&name).then_some(1);
+        let failing = state.failing.get_mut(&name).filter(|left| **left > 0).or(forbidden.as_mut());
         state.orders[number].status = match failing {
             Some(left) => {
                 *left -= 1;
@@ -255,7 +274,9 @@ impl Ca {
     fn sign(&self, state: &mut State, number: usize, request: Vec<u8>, now: Timestamp) {
         let request = CertificateSigningRequestDer::from(request);
         let mut request = CertificateSigningRequestParams::from_der(&request).unwrap();
-        let serial = 0x1000_0000 + state.certificates.len() as u64;
+        // Two CAs never give out the same one.
+        let first = 0x1000_0000 + ((self.0.base.len() as u64) << 20);
+        let serial = first + state.certificates.len() as u64;
         let zero = rcgen::date_time_ymd(1970, 1, 1);
         let not_before = zero + Duration::from_secs(now.as_second().unsigned_abs());
         request.params.not_before = not_before;
@@ -296,6 +317,18 @@ impl Ca {
     }
 }
 
+/// Several CAs, each under its own host.
+#[derive(Debug)]
+pub(crate) struct Several(pub(crate) Vec<Ca>);
+
+impl Transport for Several {
+    fn exchange(&self, request: Request<Bytes>) -> Exchange {
+        let asked = request.uri().to_string();
+        let ca = self.0.iter().find(|ca| asked.starts_with(ca.0.base)).unwrap_or_else(|| panic!("asked for {asked}"));
+        ca.exchange(request)
+    }
+}
+
 impl Transport for Ca {
     fn exchange(&self, request: Request<Bytes>) -> Exchange {
         let ca = self.clone();
@@ -315,14 +348,14 @@ impl Transport for Ca {
 }
 
 impl State {
-    fn order(&self, number: usize) -> Value {
+    fn order(&self, base: &str, number: usize) -> Value {
         let order = &self.orders[number];
         let mut body = json!({
             "status": order.status,
             "identifiers": [{ "type": "dns", "value": order.name }],
-            "authorizations": [format!("https://ca.example/authorization/{number}")],
-            "finalize": format!("https://ca.example/finalize/{number}"),
-            "certificate": format!("https://ca.example/certificate/{number}"),
+            "authorizations": [format!("{base}/authorization/{number}")],
+            "finalize": format!("{base}/finalize/{number}"),
+            "certificate": format!("{base}/certificate/{number}"),
         });
         if let Some(replaces) = &order.replaces {
             body["replaces"] = json!(replaces);
@@ -330,7 +363,7 @@ impl State {
         body
     }
 
-    fn authorization(&self, number: usize) -> Value {
+    fn authorization(&self, base: &str, number: usize) -> Value {
         let order = &self.orders[number];
         let status = match order.status {
             "pending" | "invalid" => order.status,
@@ -339,17 +372,20 @@ impl State {
         json!({
             "identifier": { "type": "dns", "value": order.name },
             "status": status,
-            "challenges": [self.challenge(number)],
+            "challenges": [self.challenge(base, number)],
         })
     }
 
-    fn challenge(&self, number: usize) -> Value {
+    fn challenge(&self, base: &str, number: usize) -> Value {
         let (status, error) = match self.orders[number].status {
             "pending" => ("pending", Value::Null),
+            "invalid" if self.forbidden.contains(&self.orders[number].name) => {
+                ("invalid", json!({ "type": "urn:ietf:params:acme:error:caa", "detail": "CAA forbids" }))
+            }
             "invalid" => ("invalid", json!({ "type": "urn:ietf:params:acme:error:dns", "detail": "NXDOMAIN" })),
             _ => ("valid", Value::Null),
         };
-        let url = format!("https://ca.example/challenge/{number}");
+        let url = format!("{base}/challenge/{number}");
         json!({ "type": "http-01", "url": url, "token": format!("token{number}"), "status": status, "error": error })
     }
 

@@ -3,6 +3,7 @@
 //! tokio's clock is paused and jumps to the next thing to happen; the issuers' clock follows it.
 
 mod ca;
+mod fallback;
 mod orders;
 mod wishes;
 mod year;
@@ -11,18 +12,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use roo_acme::{AcmeConfig, Authority, Clock, Item, Keys, Settings};
+use roo_acme::{AcmeConfig, Authority, Cas, Clock, Item, Keys, Settings};
 use tokio::time::Instant;
 
 use crate::node::Node;
 use crate::vault::{Cluster, NodeVault};
-use ca::Ca;
+use ca::{Ca, Several};
 
 /// A cluster, its nodes and their CA.
 struct World {
     cluster: Arc<Cluster>,
     nodes: Vec<Node>,
     ca: Ca,
+    /// The one to fall back to, if there is one.
+    second: Option<Ca>,
     clock: Clock,
     random: fastrand::Rng,
 }
@@ -34,8 +37,8 @@ impl World {
         eprintln!("repeat with ROO_SEED={seed}");
         let clock = clock();
         let ca = ca(clock.clone());
-        let mut world =
-            Self { cluster: Cluster::new(), nodes: Vec::new(), ca, clock, random: fastrand::Rng::with_seed(seed) };
+        let random = fastrand::Rng::with_seed(seed);
+        let mut world = Self { cluster: Cluster::new(), nodes: Vec::new(), ca, second: None, clock, random };
         for _ in 0..nodes {
             let node = world.node();
             world.nodes.push(node);
@@ -55,10 +58,13 @@ impl World {
             look_again: Duration::from_hours(1),
             clock: self.clock.clone(),
             keys,
-            transport: Some(Arc::new(self.ca.clone())),
+            transport: Some(Arc::new(Several(
+                [Some(self.ca.clone()), self.second.clone()].into_iter().flatten().collect(),
+            ))),
             ..Settings::default()
         };
-        let authority = Authority::Acme(AcmeConfig::at(ca::DIRECTORY));
+        let second = self.second.as_ref().map(|_| AcmeConfig::at(ca::SECOND));
+        let authority = Authority::Acme(Cas::new(AcmeConfig::at(ca::DIRECTORY), second));
         Node::start_configured(NodeVault::new(&self.cluster), &self.cluster, authority, settings)
     }
 
