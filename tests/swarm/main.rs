@@ -15,8 +15,10 @@ mod image;
 mod live;
 mod options;
 mod origin;
+mod rounds;
 mod shell;
 mod tasks;
+mod traffic;
 
 // Shared with other tests; only a part is needed here.
 #[allow(dead_code, unused_imports)]
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         trial("three_nodes_form_one_cluster_and_answer", 3, forms::three_nodes_form_one_cluster_and_answer),
         trial("tasks_are_known_to_all_nodes", 3, tasks::tasks_are_known_to_all_nodes),
         trial("a_label_is_live_on_all_nodes", 3, live::a_label_is_live_on_all_nodes),
+        trial("no_request_fails", 3, rounds::no_request_fails),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
