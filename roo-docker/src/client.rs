@@ -10,7 +10,7 @@ use std::{
 };
 
 use bollard::{
-    API_DEFAULT_VERSION, Docker,
+    API_DEFAULT_VERSION, BollardRequest, Docker,
     errors::Error as BollardError,
     models,
     query_parameters::{EventsOptionsBuilder, ListServicesOptions},
@@ -23,16 +23,19 @@ use crate::{
     labels::{Exposed, Ports},
     signals::ContainerEvent,
     tasks::Listed,
+    tls::{Tls, TlsError},
     wire::{Wire, WireError},
 };
 
 /// Why the engine told us nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EngineError {
-    #[error("--docker-host is '{host}': write unix:///path, tcp://host:port or http://host:port")]
+    #[error("--docker-host is '{host}': write unix:///path, tcp://host:port, http://host:port or https://host:port")]
     Host { host: String },
     #[error("no Docker socket at {path}: start Docker, mount the socket, or set --docker-host")]
     NoSocket { path: String },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the engine manages no swarm, so its services can't be read: {message}")]
     NotManager { message: String },
     #[error("the engine refused to {call} with status {status}: {message}")]
@@ -46,7 +49,6 @@ pub(crate) enum EngineError {
 }
 
 /// A client of one engine. Connects per call; holds nothing open but event streams.
-#[derive(Debug)]
 pub(crate) struct Engine {
     docker: Docker,
     wire: Wire,
@@ -63,21 +65,30 @@ pub(crate) enum Which<'a> {
 }
 
 impl Engine {
-    /// Prepares to talk to `host` (see [`crate::Config::host`]). Looks for the socket file, nothing more.
-    pub(crate) fn connect(host: Option<&str>) -> Result<Self, EngineError> {
+    /// Prepares to talk to `host` (see [`crate::Config::host`]), by TLS if it is given or asked for. Looks for the socket
+    /// file and reads those of TLS, nothing more.
+    pub(crate) fn connect(host: Option<&str>, tls: Option<&Tls>) -> Result<Self, EngineError> {
         let host = host.unwrap_or(DEFAULT_SOCKET);
-        let seconds = CALL_TIMEOUT.as_secs();
-        let (docker, wire) = if let Some(path) = socket_path(host) {
+        let wire = if let Some(path) = socket_path(host) {
             if !Path::new(path).exists() {
                 return Err(EngineError::NoSocket { path: path.into() });
             }
-            (Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION), Wire::unix(path))
-        } else if let Some(authority) = tcp_authority(host) {
-            (Docker::connect_with_http(host, seconds, API_DEFAULT_VERSION), Wire::tcp(authority))
+            Wire::unix(path)
+        } else if let Some((authority, is_tls)) = tcp_authority(host) {
+            let systems = is_tls.then(Tls::default);
+            Wire::tcp(authority, tls.or(systems.as_ref()))?
         } else {
             return Err(EngineError::Host { host: host.into() });
         };
-        match docker {
+        let carry = {
+            let wire = wire.clone();
+            move |request: BollardRequest| {
+                let wire = wire.clone();
+                async move { wire.send(request).await.map_err(|error| BollardError::IOError { err: error.into_io() }) }
+            }
+        };
+        let seconds = CALL_TIMEOUT.as_secs();
+        match Docker::connect_with_custom_transport(carry, Some("http://docker"), seconds, API_DEFAULT_VERSION) {
             Ok(docker) => Ok(Self { docker, wire, host: host.to_owned() }),
             Err(error) => Err(refine(host, "answer", error)),
         }
@@ -180,10 +191,15 @@ fn socket_path(host: &str) -> Option<&str> {
     host.strip_prefix("unix://").or_else(|| host.starts_with('/').then_some(host))
 }
 
-/// Where an engine on the network listens, if `host` names one.
-fn tcp_authority(host: &str) -> Option<&str> {
-    let address = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://"));
-    address.filter(|address| !address.trim_matches('/').is_empty())
+/// Where an engine on the network listens, if `host` names one, and whether it says that TLS is spoken there.
+fn tcp_authority(host: &str) -> Option<(&str, bool)> {
+    let (scheme, address) = host.split_once("://")?;
+    let is_tls = match scheme {
+        "tcp" | "http" => false,
+        "https" => true,
+        _ => return None,
+    };
+    (!address.trim_matches('/').is_empty()).then_some((address, is_tls))
 }
 
 impl Which<'_> {
@@ -213,9 +229,6 @@ fn refine(host: &str, call: &'static str, error: BollardError) -> EngineError {
             }
         }
         BollardError::RequestTimeoutError => EngineError::Timeout { call, after: CALL_TIMEOUT },
-        BollardError::HyperLegacyError { err } => {
-            EngineError::Failed { host: host.to_owned(), call, reason: chain(&err) }
-        }
         other => EngineError::Failed { host: host.to_owned(), call, reason: chain(&other) },
     }
 }

@@ -25,6 +25,7 @@ mod images;
 mod labels;
 mod subnets;
 mod tasks;
+mod tls;
 mod wire;
 
 pub use claims::settle;
@@ -35,4 +36,5 @@ pub use snapshot::{
     LabelRoute, Problem, Service, Setting, SettingValue, Severity, Snapshot, State, Target, Task, TaskState,
 };
 pub use subnets::Subnets;
+pub use tls::Tls;
 pub use watcher::{Config, Handle, RescanError, Watcher, watch};

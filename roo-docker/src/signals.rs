@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backoff::Backoff,
     client::{Engine, EngineError},
+    tls::Tls,
     watcher::keep_alive,
 };
 
@@ -48,20 +49,21 @@ enum Meaning {
 /// watch of services tells of it.
 pub fn follow_signals(
     host: Option<String>,
+    tls: Option<Tls>,
     retry_max: Duration,
     shutdown: CancellationToken,
 ) -> mpsc::Receiver<Stopping> {
     let (sender, stopping) = mpsc::channel(NOTICES_MAX);
     tokio::spawn(async move {
-        shutdown.run_until_cancelled(run(host, retry_max, sender)).await;
+        shutdown.run_until_cancelled(run(host, tls, retry_max, sender)).await;
     });
     stopping
 }
 
-async fn run(host: Option<String>, retry_max: Duration, sender: mpsc::Sender<Stopping>) {
+async fn run(host: Option<String>, tls: Option<Tls>, retry_max: Duration, sender: mpsc::Sender<Stopping>) {
     let mut backoff = Backoff::new(RETRY_MIN.min(retry_max), retry_max);
     loop {
-        let error = match Engine::connect(host.as_deref()) {
+        let error = match Engine::connect(host.as_deref(), tls.as_ref()) {
             Ok(engine) => tokio::select! {
                 error = listen(&engine, &sender, &mut backoff) => error,
                 error = keep_alive(&engine, PING) => error,

@@ -22,14 +22,17 @@ use crate::{
     snapshot::{Problem, Service, Snapshot, State},
     subnets::Subnets,
     tasks::Tasks,
+    tls::Tls,
 };
 
 /// What to follow and how eagerly.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The engine: `unix:///path`, a plain path, `tcp://host:port` or `http://host:port`;
+    /// The engine: `unix:///path`, a plain path, `tcp://host:port`, `http://host:port` or `https://host:port`;
     /// `None` means `/var/run/docker.sock`.
     pub host: Option<String>,
+    /// How TLS is spoken to it, if it is.
+    pub tls: Option<Tls>,
     /// Services are read at once after an event, but not more often than this. Default 100 ms.
     pub debounce: Duration,
     /// How often tasks are read while some of them come or go: there are no events of tasks. Swarm tells that a task is
@@ -53,6 +56,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             host: None,
+            tls: None,
             debounce: Duration::from_millis(100),
             tasks_moving: Duration::from_millis(150),
             tasks_quiet: Duration::from_secs(1),
@@ -183,7 +187,7 @@ impl Pilot {
 
     /// One connection to the engine, from the first look to the first failure.
     async fn session(&mut self) -> Result<std::convert::Infallible, EngineError> {
-        let engine = Engine::connect(self.config.host.as_deref())?;
+        let engine = Engine::connect(self.config.host.as_deref(), self.config.tls.as_ref())?;
         let (events, changed) = watch::channel(());
         let ping = self.config.ping;
         // In this order: the event stream is asked for before the first list, so nothing falls between.
@@ -307,6 +311,10 @@ impl Pilot {
             let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
             match error {
                 EngineError::NotManager { .. } => tracing::info!(retry_ms, "{error}"),
+                // Who was given none means that: others watch for this node.
+                EngineError::NoSocket { path } if before.synced_at.is_none() => {
+                    tracing::info!(path, "no Docker engine here, so other nodes have to watch the swarm");
+                }
                 _ => tracing::warn!(retry_ms, "{error}"),
             }
         }

@@ -1,4 +1,4 @@
-//! Questions to the engine whose answers bollard's models do not hold: where tasks are.
+//! The way to the engine: one connection for each question, over whatever the engine listens at.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,21 +7,30 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, client::conn::http1, header::HOST};
+use hyper::{
+    Request, Response, StatusCode, Uri,
+    body::{Body, Incoming},
+    client::conn::http1,
+    header::{HOST, HeaderValue},
+};
 use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::TlsConnector;
+
+use crate::tls::{Tls, TlsError};
 
 /// Where the engine listens. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Wire {
     /// At a socket of this machine.
     Unix(Arc<Path>),
-    /// In the clear at `host:port`.
-    Tcp(Arc<str>),
+    /// At `host:port`, in the clear or by TLS.
+    Tcp { authority: Arc<str>, tls: Option<(TlsConnector, ServerName<'static>)> },
 }
 
 /// Why there is no answer.
@@ -37,55 +46,91 @@ pub(crate) enum WireError {
     Answer(String),
 }
 
+impl WireError {
+    /// As those have it who know of no other.
+    pub(crate) fn into_io(self) -> std::io::Error {
+        match self {
+            Self::Connection(error) => error,
+            other => std::io::Error::other(other),
+        }
+    }
+}
+
 impl Wire {
     pub(crate) fn unix(path: &str) -> Self {
         Self::Unix(PathBuf::from(path).into())
     }
 
-    /// The authority of a URL; without a port it is Docker's own.
-    pub(crate) fn tcp(authority: &str) -> Self {
+    /// The authority of a URL; without a port it is Docker's own. Reads the files of `tls`.
+    pub(crate) fn tcp(authority: &str, tls: Option<&Tls>) -> Result<Self, TlsError> {
         let authority = authority.trim_matches('/');
-        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        Self::Tcp(if has_port { authority.into() } else { format!("{authority}:{DOCKER_PORT}").into() })
+        let port = authority.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+        let own = if tls.is_some() { DOCKER_TLS_PORT } else { DOCKER_PORT };
+        let host = port.map_or(authority, |(host, _)| host);
+        let tls = tls.map(|tls| Ok((tls.connector()?, server_name(host)?))).transpose()?;
+        let authority = if port.is_some() { authority.into() } else { format!("{authority}:{own}").into() };
+        Ok(Self::Tcp { authority, tls })
     }
 
-    /// Asks once, over a connection of its own. May be dropped at any time.
+    /// Asks for a path. May be dropped at any time.
     pub(crate) async fn get(&self, path_and_query: &str) -> Result<Bytes, WireError> {
+        let request = Request::get(path_and_query).body(Empty::<Bytes>::new());
+        let response = self.send(request.map_err(|error| WireError::Answer(error.to_string()))?).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| WireError::Answer(error.to_string()))?.to_bytes();
+        if status == StatusCode::OK {
+            return Ok(body);
+        }
+        Err(WireError::Refused { status: status.as_u16(), message: message(&body) })
+    }
+
+    /// Sends a request over a connection of its own, which ends with the response's body.
+    pub(crate) async fn send<B>(&self, request: Request<B>) -> Result<Response<Incoming>, WireError>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         match self {
-            Self::Unix(path) => ask(UnixStream::connect(path).await?, "docker", path_and_query).await,
-            Self::Tcp(authority) => ask(TcpStream::connect(&**authority).await?, authority, path_and_query).await,
+            Self::Unix(path) => exchange(UnixStream::connect(path).await?, "docker", request).await,
+            Self::Tcp { authority, tls } => {
+                let stream = TcpStream::connect(&**authority).await?;
+                match tls {
+                    None => exchange(stream, authority, request).await,
+                    Some((connector, name)) => {
+                        let stream = connector.connect(name.clone(), stream).await?;
+                        exchange(stream, authority, request).await
+                    }
+                }
+            }
         }
     }
 }
 
-async fn ask(
+async fn exchange<B>(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     host: &str,
-    path_and_query: &str,
-) -> Result<Bytes, WireError> {
+    mut request: Request<B>,
+) -> Result<Response<Incoming>, WireError>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+    let host = HeaderValue::from_str(host).map_err(|error| WireError::Answer(error.to_string()))?;
+    request.headers_mut().insert(HOST, host);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path_and_query).header(HOST, host).body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| WireError::Answer(error.to_string()))?;
-    let answer = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        Ok((status, body.map_err(|error| WireError::Answer(error.to_string()))?.to_bytes()))
-    };
-    let mut connection = std::pin::pin!(connection);
-    let (status, body) = tokio::select! {
-        biased;
-        answer = answer => answer,
-        // The answer may be complete when the connection ends; if it is not, it says so itself.
-        ended = &mut connection => match ended {
-            Err(error) => Err(WireError::Http(error)),
-            Ok(()) => Err(WireError::Answer("the engine hung up".to_owned())),
-        },
-    }?;
-    if status == StatusCode::OK {
-        return Ok(body);
-    }
-    Err(WireError::Refused { status: status.as_u16(), message: message(&body) })
+    // What goes wrong with it is told to whoever waits for the response or reads its body.
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::Name { host: host.to_owned() })
 }
 
 /// What the engine says of a refusal.
@@ -99,6 +144,7 @@ fn message(body: &[u8]) -> String {
 }
 
 const DOCKER_PORT: u16 = 2375;
+const DOCKER_TLS_PORT: u16 = 2376;
 /// Ten thousand tasks take 30 MB.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 const MESSAGE_CHARS_MAX: usize = 300;

@@ -97,6 +97,10 @@ async fn what_is_wrong_is_said_with_the_right_status() -> Result<()> {
         ensure!(answer.status == status && said["code"] == code, "{path}: {} {said}", answer.status);
         ensure!(said["request_id"] == answer.header("x-request-id"), "{path}: {said}");
     }
+    ensure!(
+        node.api.call(Method::GET, "/roo/v1/swarm", vec![]).await?.json()?["state"] == "off",
+        "no swarm is watched"
+    );
     // A value of exactly the limit is taken.
     node.api.put("limit", vec![b'x'; 1 << 20]).await?;
     Ok(())

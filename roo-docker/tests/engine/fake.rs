@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Frame, Incoming},
     service::service_fn,
 };
@@ -56,6 +56,8 @@ pub(crate) struct Script {
     pub(crate) images: HashMap<String, Answer>,
     /// `None` while the event stream is open to all; otherwise what it says instead.
     pub(crate) events: Option<Answer>,
+    /// Paths that a proxy before the engine lets through, `<name>` and the like for any part; all if there are none.
+    pub(crate) let_through: Vec<String>,
     /// Path and query of every request, in order.
     pub(crate) requests: Vec<String>,
     streams: Vec<mpsc::UnboundedSender<Bytes>>,
@@ -80,6 +82,7 @@ impl FakeEngine {
             containers: HashMap::new(),
             images: HashMap::new(),
             events: None,
+            let_through: Vec::new(),
             requests: Vec::new(),
             streams: Vec::new(),
         };
@@ -166,6 +169,13 @@ async fn answer(request: Request<Incoming>, script: Arc<Mutex<Script>>) -> Resul
     let answer = {
         let mut script = script.lock().unwrap();
         script.requests.push(request.uri().to_string());
+        if request.method() != Method::GET {
+            return Ok(refused("only GET is let through"));
+        }
+        let is_let_through = |pattern: &String| fits(pattern, &path);
+        if !script.let_through.is_empty() && !script.let_through.iter().any(is_let_through) {
+            return Ok(refused("the proxy forbids it"));
+        }
         match path.as_str() {
             "/services" => script.services.clone(),
             "/_ping" => script.ping.clone(),
@@ -197,6 +207,20 @@ async fn answer(request: Request<Incoming>, script: Arc<Mutex<Script>>) -> Resul
             Ok(response)
         }
     }
+}
+
+/// Whether a path is of this pattern.
+pub(crate) fn fits(pattern: &str, path: &str) -> bool {
+    let (mut patterns, mut parts) = (pattern.split('/'), path.split('/'));
+    patterns.clone().count() == parts.clone().count()
+        && patterns.all(|pattern| parts.next().is_some_and(|part| pattern.starts_with('<') || pattern == part))
+}
+
+fn refused(why: &str) -> Response<Body> {
+    let body = json!({ "message": why }).to_string();
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    response
 }
 
 /// Those that fit all filters, as an engine tells them.

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod calls;
 mod fake;
 mod real;
 mod signals;
 mod tasks;
+mod tls;
 mod watch;
 mod watched;

@@ -19,7 +19,7 @@ impl Followed {
     fn new(engine: &FakeEngine) -> Self {
         let shutdown = CancellationToken::new();
         let host = Some(engine.socket().display().to_string());
-        Self { stopping: roo_docker::follow_signals(host, Duration::from_millis(20), shutdown.clone()), shutdown }
+        Self { stopping: roo_docker::follow_signals(host, None, Duration::from_millis(20), shutdown.clone()), shutdown }
     }
 
     async fn next(&mut self) -> String {

@@ -29,6 +29,7 @@ impl Watched {
     pub(crate) fn with(engine: &FakeEngine, adjust: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             host: Some(format!("unix://{}", engine.socket().display())),
+            tls: None,
             debounce: Duration::from_millis(20),
             tasks_moving: Duration::from_millis(20),
             tasks_quiet: Duration::from_millis(20),

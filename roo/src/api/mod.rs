@@ -124,7 +124,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/roo/v1/watch/{*prefix}", get(watch::prefix))
         .layer(middleware::from_fn_with_state(api.clone(), access::identified));
     let admin = Router::new()
-        .route("/roo/v1/swarm", post(swarm::rescan))
+        .route("/roo/v1/swarm", get(swarm::show).post(swarm::rescan))
         .route("/roo/v1/access-log/reopen", post(access_log::reopen))
         .route("/roo/v1/connections", get(live::connections))
         .route("/roo/v1/upstreams", get(live::upstreams))

@@ -158,7 +158,7 @@ impl Node {
         let catalog = catalog::publish(&store, control.clone());
         let rotation = Rotation::follow(&store, vault.clone(), shutdown.clone());
         let tokens = TokenBook::follow(&store, vault.clone());
-        let swarm = config.swarm.then(|| swarm::publish(config.docker_host, store.clone(), &routes, shutdown.clone()));
+        let swarm = config.swarm.then(|| swarm::publish(config.docker, store.clone(), &routes, shutdown.clone()));
 
         let tls = config.api_tls.then(|| ApiTls::new(store.clone(), bound.api_address)).transpose();
         let tls = tls.map_err(|error| Failure::Failed(format!("can't make a certificate for the API: {error}")))?;

@@ -135,6 +135,23 @@ fn a_list_is_separated_by_commas() {
 }
 
 #[test]
+fn an_engine_on_the_network_needs_all_that_tls_takes() {
+    for (flags, told) in [
+        (&[("docker-cert", "a")][..], "--docker-cert without --docker-key"),
+        (&[("docker-key", "a")], "--docker-key without --docker-cert"),
+        (&[("docker-ca", "a")], "give --docker-host tcp://host:2376"),
+    ] {
+        let mistakes = resolve(flags, &[], &[]).expect_err(told).to_string();
+        assert!(mistakes.contains(told), "{mistakes}");
+    }
+    let flags = [("docker-host", "tcp://a:2376"), ("docker-ca", "ca"), ("docker-cert", "cert"), ("docker-key", "key")];
+    let config = resolve(&flags, &[], &[]).expect("fine");
+    let certificate = Some(("cert".into(), "key".into()));
+    assert_eq!(config.docker.tls, Some(roo_docker::Tls { ca: Some("ca".into()), certificate }));
+    assert_eq!(resolve(&[], &[], &[]).expect("fine").docker, DockerAt::default());
+}
+
+#[test]
 fn peers_and_dns_exclude_each_other() {
     let mistakes = resolve(&[("peers", "a"), ("dns", "b")], &[], &[]).expect_err("refused").to_string();
     assert!(mistakes.contains("--peers and --dns"), "{mistakes}");

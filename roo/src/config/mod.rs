@@ -5,6 +5,7 @@ mod address;
 mod authority;
 mod bounds;
 mod challenge;
+mod docker;
 mod file;
 mod known;
 mod setting;
@@ -19,6 +20,7 @@ use roo_acme::Authority;
 use roo_kv::{Secret, VotersMax};
 use roo_proxy::{AccessLog, IpNet, Limits, Timeouts, TraceContext};
 
+pub(crate) use docker::DockerAt;
 use file::ConfigFile;
 pub(crate) use known::{api_tls, api_token, data_dir_token, known_secrets, present_secret, secret_path};
 pub(crate) use setting::SETTINGS;
@@ -116,7 +118,7 @@ pub(crate) struct Config {
     /// Where pairs of certificate and key are, besides the orchestrator's secrets.
     pub(crate) certs_dir: Vec<PathBuf>,
     pub(crate) swarm: bool,
-    pub(crate) docker_host: Option<String>,
+    pub(crate) docker: DockerAt,
     pub(crate) debug: bool,
     /// The https port that clients see, where the orchestrator publishes another than we listen on.
     pub(crate) published_https: Option<u16>,
@@ -213,7 +215,7 @@ impl Config {
                 .read("certs-dir", |text| Ok(items(text).map(PathBuf::from).collect()))
                 .unwrap_or_default(),
             swarm: reader.read("swarm", boolean).unwrap_or(false),
-            docker_host: reader.read("docker-host", |text| Ok(text.to_owned())),
+            docker: docker::read(reader),
             debug: reader.read("debug", boolean).unwrap_or(false),
             published_https: surroundings.env(PUBLISHED_HTTPS).and_then(|text| text.trim().parse().ok()),
             warnings,

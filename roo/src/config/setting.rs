@@ -126,6 +126,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("acme-resolver", "ADDR", "DNS server that shows what a CA sees [default: that of --resolver]"),
     setting("swarm", "BOOL", "Watch Docker Swarm's services for routes").switch().original(&["Swarm"]),
     setting("docker-host", "URL", "The Docker engine [default: unix:///var/run/docker.sock]"),
+    setting("docker-ca", "FILE", "PEM file with the roots to trust for a Docker engine on the network [default: the system's]"),
+    setting("docker-cert", "FILE", "PEM file with the certificate to show to it [default: none]"),
+    setting("docker-key", "FILE", "PEM file with the key of that certificate"),
     setting("config", "FILE", "Configuration file in JSON"),
     setting("debug", "BOOL", "Serve /debug/pprof/").switch().original(&["Debug"]),
 ];

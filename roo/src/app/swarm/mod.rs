@@ -13,14 +13,16 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roo_docker::{Snapshot, State};
+use roo_docker::{Service, Snapshot, State};
 use roo_kv::Store;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::lock::Locks;
 use super::registrar::Registrar;
 use super::routes::RouteBook;
+use crate::config::DockerAt;
 pub(crate) use document::{Refused, draw};
 pub(crate) use instances::SOURCE;
 use plan::Conflict;
@@ -38,6 +40,7 @@ pub(crate) struct SwarmBook {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     conflicts: watch::Receiver<Vec<Conflict>>,
     handle: roo_docker::Handle,
+    locks: Locks,
 }
 
 impl SwarmBook {
@@ -46,10 +49,19 @@ impl SwarmBook {
         let snapshot = self.snapshots.borrow().clone();
         let mut summary = json!(snapshot.state);
         summary["synced_at"] = json!(snapshot.synced_at);
-        summary["services"] = json!(snapshot.services.iter().filter(|s| !s.routes.is_empty()).collect::<Vec<_>>());
+        let matters = |service: &&Service| !service.routes.is_empty() || !service.tasks.is_empty();
+        summary["services"] = json!(snapshot.services.iter().filter(matters).collect::<Vec<_>>());
+        if let Some(error) = &snapshot.tasks_error {
+            summary["tasks_error"] = json!(error);
+        }
         summary["problems"] = json!(snapshot.problems);
         summary["conflicts"] = json!(*self.conflicts.borrow());
         summary
+    }
+
+    /// The node that writes what it sees, as far as this one knows.
+    pub(crate) async fn writer(&self) -> Option<String> {
+        self.locks.holder(writer::LOCK).await
     }
 
     /// How many labels are not followed, or not as they stand.
@@ -74,17 +86,18 @@ impl SwarmBook {
 
 /// Watches the engine and keeps the routes in the store as the labels say, until `shutdown`.
 pub(super) fn publish(
-    host: Option<String>,
+    DockerAt { host, tls }: DockerAt,
     store: Store,
     routes: &RouteBook,
     shutdown: CancellationToken,
 ) -> SwarmBook {
-    let stopping = roo_docker::follow_signals(host.clone(), SIGNALS_RETRY_MAX, shutdown.clone());
+    let stopping = roo_docker::follow_signals(host.clone(), tls.clone(), SIGNALS_RETRY_MAX, shutdown.clone());
     tokio::spawn(notices::mark(stopping, Registrar::new(store.clone()), shutdown.clone()));
-    let config = roo_docker::Config { host, ..roo_docker::Config::default() };
+    let config = roo_docker::Config { host, tls, ..roo_docker::Config::default() };
     let watcher = roo_docker::watch(config, shutdown.clone());
     let (conflict_sender, conflicts) = watch::channel(Vec::new());
-    let book = SwarmBook { snapshots: watcher.snapshots.clone(), conflicts, handle: watcher.handle };
+    let locks = Locks::new(store.clone());
+    let book = SwarmBook { snapshots: watcher.snapshots.clone(), conflicts, handle: watcher.handle, locks };
     let writer = Writer::new(store, routes.follow(), watcher.snapshots, book.handle.clone(), conflict_sender);
     tokio::spawn(writer.run(shutdown));
     book
