@@ -46,6 +46,44 @@ pub async fn tasks_are_known_to_all_nodes(fleet: &mut Fleet) -> Result<()> {
     Ok(())
 }
 
+/// When the node that writes hangs, another one goes on where it stopped.
+pub async fn another_node_writes_when_one_hangs(fleet: &mut Fleet) -> Result<()> {
+    deploy::roo(fleet, Trust::Secret).await?;
+    let label = |host: &str| format!("roo.host={host}");
+    deploy::origin(fleet.node(1), "shop", &["--replicas", "3", "--label", &label("one.test")]).await?;
+    everywhere(fleet, 3).await?;
+    let first = deploy::status(fleet.node(1)).await?["swarm"]["writer"].clone();
+    let mut hung = None;
+    for node in fleet.nodes() {
+        if deploy::status(node).await?["node"] == first {
+            hung = Some(node);
+        }
+    }
+    let hung = hung.with_context(|| format!("nobody is {first}"))?;
+    let container = hung.container(deploy::ROO).await?;
+    step(&format!("node {} hangs", hung.number));
+    hung.docker(&["pause", &container]).await?;
+    let others: Vec<&Engine> = fleet.nodes().iter().filter(|node| node.number != hung.number).collect();
+    let manager = others[0];
+    let args = ["service", "update", "--detach", "--label-add", &label("two.test"), "shop"];
+    manager.docker(&args).await?;
+    manager.docker(&["service", "scale", "--detach", "shop=2"]).await?;
+    try_join_all(others.iter().map(|node| up(node, 2))).await?;
+    for node in &others {
+        until("the new label is a route", async || {
+            let routes = deploy::verb(node, &["route", "ls"]).await?;
+            ensure!(routes.contains("two.test") && !routes.contains("one.test"), "{routes}");
+            Ok(())
+        })
+        .await?;
+        let writer = &deploy::status(node).await?["swarm"]["writer"];
+        ensure!(writer.is_string() && *writer != first, "{writer}");
+    }
+    step("it is back");
+    hung.docker(&["unpause", &container]).await?;
+    everywhere(fleet, 2).await
+}
+
 async fn task_of(node: &Engine, container: &str) -> Result<String> {
     node.docker(&["inspect", "-f", "{{index .Config.Labels \"com.docker.swarm.task.id\"}}", container]).await
 }

@@ -32,7 +32,10 @@ pub(super) async fn show(State(api): Shared) -> Json<Value> {
     let snapshot = footprint.newest_snapshot.map(|snapshot| {
         json!({ "index": snapshot.index, "bytes": snapshot.bytes, "taken": nodes::milliseconds(snapshot.taken) })
     });
-    let swarm = api.swarm.as_ref().map(crate::app::SwarmBook::summary);
+    let swarm = match &api.swarm {
+        Some(swarm) => Some(swarm.summary().await),
+        None => None,
+    };
     Json(json!({
         "node": status.node_id,
         "process": std::process::id(),

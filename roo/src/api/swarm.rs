@@ -11,11 +11,7 @@ use super::{ApiError, Shared};
 pub(super) async fn show(State(api): Shared) -> Json<Value> {
     Json(match &api.swarm {
         None => json!({ "state": "off" }),
-        Some(swarm) => {
-            let mut shown = swarm.summary();
-            shown["writer"] = json!(swarm.writer().await);
-            shown
-        }
+        Some(swarm) => swarm.summary().await,
     })
 }
 

@@ -44,8 +44,8 @@ pub(crate) struct SwarmBook {
 }
 
 impl SwarmBook {
-    /// State, services with routes and problems, for the API.
-    pub(crate) fn summary(&self) -> Value {
+    /// State, services with routes or tasks, problems, and the node that writes them as far as this one knows; for the API.
+    pub(crate) async fn summary(&self) -> Value {
         let snapshot = self.snapshots.borrow().clone();
         let mut summary = json!(snapshot.state);
         summary["synced_at"] = json!(snapshot.synced_at);
@@ -56,12 +56,8 @@ impl SwarmBook {
         }
         summary["problems"] = json!(snapshot.problems);
         summary["conflicts"] = json!(*self.conflicts.borrow());
+        summary["writer"] = json!(self.locks.holder(writer::LOCK).await);
         summary
-    }
-
-    /// The node that writes what it sees, as far as this one knows.
-    pub(crate) async fn writer(&self) -> Option<String> {
-        self.locks.holder(writer::LOCK).await
     }
 
     /// How many labels are not followed, or not as they stand.
