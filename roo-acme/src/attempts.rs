@@ -33,6 +33,13 @@ pub struct Attempts {
     /// What CAs answered for reasons of their own, by directory.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cas: BTreeMap<String, AtCa>,
+    /// What went wrong last was a revocation that will not be tried again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub revocation: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Failures of one name at one CA, for reasons of the CA's own.
@@ -58,13 +65,15 @@ pub(crate) struct Failure {
     pub(crate) another: bool,
     /// The CA whose own reason it was, by its directory, if it was one's.
     pub(crate) ca: Option<String>,
+    /// It ends a revocation.
+    pub(crate) revocation: bool,
 }
 
 #[cfg(test)]
 impl Failure {
     /// One that has nothing to do with challenges.
     pub(crate) fn new(error: String, kind: FailureKind, retry_at: Option<Timestamp>) -> Self {
-        Self { error, kind, retry_at, challenge: None, another: false, ca: None }
+        Self { error, kind, retry_at, challenge: None, another: false, ca: None, revocation: false }
     }
 }
 
@@ -146,6 +155,7 @@ impl Attempts {
             next_at,
             challenge: failure.challenge.or_else(|| earlier.and_then(|attempts| attempts.challenge)),
             cas,
+            revocation: failure.revocation,
         }
     }
 

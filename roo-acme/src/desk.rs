@@ -93,7 +93,10 @@ impl<V: Vault> Desk<V> {
         };
         if let Some(wish) = wish.as_ref().filter(|wish| wish.revoke.is_some()) {
             let facts = self.revoke(name, certificate, wish).await?;
-            return Ok(Outcome::Current { facts, attempts, renewal });
+            if attempts.is_some() {
+                self.vault.remove(&attempts_of(name), &self.claim).await?;
+            }
+            return Ok(Outcome::Current { facts, attempts: None, renewal });
         }
         let ca = match self.authority.for_name(name) {
             Authority::Acme(cas) => match self.choice(cas, name, attempts.as_ref(), asked).await? {
@@ -142,8 +145,13 @@ impl<V: Vault> Desk<V> {
 
     /// Removes a wish that was fulfilled, or never can be. What was asked for meanwhile stays.
     pub(crate) async fn end_wish(&self, name: &str, wish: &Wish) -> Result<(), IssueError> {
-        if self.read(wish_of(name), Wish::decode).await?.as_ref() == Some(wish) {
-            self.vault.remove(&wish_of(name), &self.claim).await?;
+        let item = wish_of(name);
+        let (bytes, version) = self.vault.look(&item).await?;
+        let present = bytes.map(|bytes| Wish::decode(&bytes)).transpose();
+        let present = present.map_err(|source| IssueError::Record { item: item.clone(), source })?;
+        if present.as_ref() == Some(wish) {
+            // If it is not removed, another one has taken its place.
+            self.vault.swap(&item, None, version, &self.claim).await?;
         }
         Ok(())
     }
@@ -160,7 +168,9 @@ impl<V: Vault> Desk<V> {
         let now = self.settings.clock.now();
         let (known, asked) = (facts.as_ref(), wish.as_ref());
         let otherwise = schedule::need(now, &self.authority, name, known, None, asked, renewal.as_ref());
-        if attempts.is_some() && !matches!(otherwise, Need::Now(_)) {
+        // Why a revocation was refused is told until another certificate has come, or another wish.
+        let forgets = attempts.as_ref().is_some_and(|attempts| !attempts.revocation);
+        if forgets && !matches!(otherwise, Need::Now(_)) {
             self.vault.remove(&attempts_of(name), &self.claim).await?;
             attempts = None;
         }
@@ -230,18 +240,22 @@ impl<V: Vault> Desk<V> {
         former: Option<&Certificate>,
         certificate: Certificate,
     ) -> Result<Certificate, IssueError> {
-        let brought = self.certificate(name).await?.filter(|present| present.managed == Managed::Import);
-        if let Some(brought) = brought.filter(|brought| former.is_none_or(|former| former.serial != brought.serial)) {
-            tracing::info!(name, serial = brought.serial, "a certificate was brought in meanwhile; it stays");
-            return Ok(brought);
-        }
-        self.save(name, &certificate).await?;
-        Ok(certificate)
-    }
-
-    pub(crate) async fn save(&self, name: &str, certificate: &Certificate) -> Result<(), VaultError> {
         let item = certificate_of(name);
-        self.vault.save(&item, certificate.encode(), &self.claim).await
+        loop {
+            let (bytes, version) = self.vault.look(&item).await?;
+            let present = bytes.map(|bytes| Certificate::decode(&bytes)).transpose();
+            let present = present.map_err(|source| IssueError::Record { item: item.clone(), source })?;
+            let brought = present.filter(|present| present.managed == Managed::Import);
+            if let Some(brought) = brought.filter(|brought| former.is_none_or(|former| former.serial != brought.serial))
+            {
+                tracing::info!(name, serial = brought.serial, "a certificate was brought in meanwhile; it stays");
+                return Ok(brought);
+            }
+            // Bounded by people's patience: it goes round again only if somebody has written in between.
+            if self.vault.swap(&item, Some(certificate.encode()), version, &self.claim).await? {
+                return Ok(certificate);
+            }
+        }
     }
 
     /// Remembers a failure, at a CA if it was one's, and says when to try again.

@@ -165,7 +165,8 @@ impl IssueError {
             Self::Dns { another, .. } => (Some(Challenge::Dns01), *another),
             _ => (None, false),
         };
-        Failure { error: with_sources(self), kind, retry_at, challenge, another, ca: None }
+        let revocation = self.ends_revocation();
+        Failure { error: with_sources(self), kind, retry_at, challenge, another, ca: None, revocation }
     }
 }
 

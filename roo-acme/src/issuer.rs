@@ -19,7 +19,7 @@ use crate::attempts::Attempts;
 use crate::authority::Authority;
 use crate::books::Books;
 use crate::clock::Clock;
-use crate::desk::{ClaimLost, Desk, Outcome};
+use crate::desk::{Desk, Outcome};
 use crate::failure::{IssueError, with_sources};
 use crate::inventory::{Inventory, Names};
 use crate::memory::Memory;
@@ -80,6 +80,7 @@ impl<V: Vault> Issuer<V> {
         notes.memory.clock = self.settings.clock.clone();
         let mut reachable = true;
         while !shutdown.is_cancelled() {
+            self.take_stock(&mut notes).await;
             self.look(&mut notes, &BTreeSet::new());
             if notes.agenda.is_empty() {
                 let pause = self.pause(&notes);
@@ -109,8 +110,9 @@ impl<V: Vault> Issuer<V> {
         let mut kept = pin!(keep_until_lost(vault.as_ref(), &claim, claimed_at, self.settings.claim_ttl));
         let desk = Arc::new(self.desk(claim.clone()));
         let mut jobs = Jobs::default();
-        let mut lost = self.take_stock(notes).await.is_err() || desk.open_books().await.is_err();
+        let mut lost = desk.open_books().await.is_err();
         while !lost {
+            self.take_stock(notes).await;
             self.look(notes, &jobs.names());
             while jobs.len() < self.settings.concurrent_orders_max.max(1) {
                 let busy = jobs.names();
@@ -174,18 +176,19 @@ impl<V: Vault> Issuer<V> {
     }
 
     /// Asks now and then what was left behind of names that nobody wants.
-    async fn take_stock(&self, notes: &mut Notes) -> Result<(), ClaimLost> {
+    async fn take_stock(&self, notes: &mut Notes) {
         let now = self.settings.clock.now();
         if self.settings.retire_after.is_none() || !notes.memory.wants_kept(now) {
-            return Ok(());
+            return;
         }
-        match self.vault.names().await {
-            Ok(names) => notes.memory.note_kept(names, now),
-            Err(VaultError::ClaimLost { .. }) => return Err(ClaimLost),
+        let kept = async { Ok::<_, VaultError>((self.vault.names().await?, self.vault.unused().await?)) };
+        match kept.await {
+            Ok((names, marked)) => {
+                notes.memory.note_kept(names, marked, now);
+                notes.agenda.touch();
+            }
             Err(error) => tracing::debug!(%error, "what was left behind is looked for later"),
         }
-        notes.agenda.touch();
-        Ok(())
     }
 
     fn pause(&self, notes: &Notes) -> Duration {

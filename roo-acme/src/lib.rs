@@ -87,6 +87,6 @@ pub use renewal::{Renewal, Window, renew_at};
 pub use settings::Settings;
 pub use tls_alpn::{TlsAlpnError, tls_alpn_certificate};
 pub use transport::{Exchange, Transport};
-pub use vault::{Answer, Claim, Item, Vault, VaultError};
+pub use vault::{Answer, Claim, Item, Vault, VaultError, Version};
 pub use wildcard::wildcard_above;
-pub use wish::{Reason, Revocation, Wish, Wishes};
+pub use wish::{Meant, Reason, Revocation, Wish, Wishes};

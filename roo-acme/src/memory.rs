@@ -86,10 +86,14 @@ impl Memory {
         self.kept_at.is_none_or(again)
     }
 
-    /// Takes note of the names of which something is kept.
-    pub(crate) fn note_kept(&mut self, names: Vec<String>, now: Timestamp) {
+    /// Takes note of the names of which something is kept, and of those that are marked as not wanted.
+    pub(crate) fn note_kept(&mut self, names: Vec<String>, marked: Vec<String>, now: Timestamp) {
         self.kept = names.into_iter().collect();
         self.kept_at = Some(now);
+        for name in marked {
+            // Looked at now: the mark is taken back, or tells when to look again.
+            self.unused.entry(name).or_insert(now);
+        }
     }
 
     /// A handshake waits for `name`.

@@ -38,6 +38,7 @@ fn attempts(next_at: i64) -> Attempts {
         next_at: at(next_at),
         challenge: None,
         cas: BTreeMap::new(),
+        revocation: false,
     }
 }
 
@@ -181,7 +182,7 @@ fn a_wish_ends_the_back_off_of_what_failed_before_it() {
 #[test]
 fn what_is_to_be_revoked_need_not_be_used() {
     let mut world = World::default();
-    let revocation = Revocation { reason: Reason::KeyCompromise, renew: false, serial: None };
+    let revocation = Revocation { reason: Reason::KeyCompromise, renew: false, serial: None, meant: None };
     world.wishes.insert_mut("*.old.example".to_owned(), Wish { at: at(NOW), revoke: Some(revocation) });
     assert_eq!(world.plan(&production(), 4).due, ["*.old.example"]);
 }

@@ -14,6 +14,19 @@ pub trait Vault: Send + Sync + 'static {
     /// The bytes last written for `item`, or `None`. The read sees every acknowledged write.
     fn load(&self, item: &Item) -> impl Future<Output = Result<Option<Vec<u8>>, VaultError>> + Send;
 
+    /// As [`Vault::load`], and what tells how the item stands, for [`Vault::swap`].
+    fn look(&self, item: &Item) -> impl Future<Output = Result<(Option<Vec<u8>>, Version), VaultError>> + Send;
+
+    /// Writes `item`, or removes it for `None`, fenced like [`Vault::save`] and only if it still stands as it did when
+    /// `version` was told, all in one transaction. `false`: somebody else has changed it, and nothing was written.
+    fn swap(
+        &self,
+        item: &Item,
+        bytes: Option<Vec<u8>>,
+        version: Version,
+        claim: &Claim,
+    ) -> impl Future<Output = Result<bool, VaultError>> + Send;
+
     /// Writes `item` only if it does not exist yet: the first writer wins. `false` = it existed already.
     fn create(&self, item: &Item, bytes: Vec<u8>) -> impl Future<Output = Result<bool, VaultError>> + Send;
 
@@ -26,6 +39,9 @@ pub trait Vault: Send + Sync + 'static {
 
     /// The names of which an order, attempts, advice on renewal or a mark of disuse is kept, certificate or not.
     fn names(&self) -> impl Future<Output = Result<Vec<String>, VaultError>> + Send;
+
+    /// The names that have a mark of disuse.
+    fn unused(&self) -> impl Future<Output = Result<Vec<String>, VaultError>> + Send;
 
     /// Takes the cluster-wide claim `what` for `ttl`; `None` = somebody else holds it.
     fn claim(&self, what: &str, ttl: Duration) -> impl Future<Output = Result<Option<Claim>, VaultError>> + Send;
@@ -140,6 +156,10 @@ impl fmt::Display for Item {
         }
     }
 }
+
+/// How an item stands: another one after each write. 0 = it is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(pub u64);
 
 /// Proof of a claim, as the vault understands it. Only the vault makes and reads one.
 #[derive(Debug, Clone, PartialEq, Eq)]

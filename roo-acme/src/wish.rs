@@ -1,9 +1,13 @@
 //! What a person asks for a name: a new certificate now, or that the present one be revoked.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use rpds::RedBlackTreeMapSync;
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::{Certificate, CertificateError};
 use crate::record::{self, RecordError};
 use crate::timestamp;
 
@@ -33,6 +37,34 @@ pub struct Revocation {
     /// The certificate that is meant: [`crate::Facts::serial`]. Another one is not revoked; `None` = the present one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+    /// The certificate that is meant and the one beside it, so that they are revoked although others have taken their
+    /// place meanwhile. Without it, only what is there can be revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meant: Option<Meant>,
+}
+
+/// Certificates to be revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meant {
+    /// Who signed: [`crate::Facts::authority`].
+    pub authority: String,
+    /// The leaves, DER in base64.
+    leaves: Vec<String>,
+}
+
+impl Meant {
+    /// `certificate`, and the one beside it.
+    pub fn both(certificate: &Certificate) -> Result<Self, CertificateError> {
+        let beside = certificate.beside();
+        let all = std::iter::once(certificate).chain(beside.as_ref());
+        let leaves = all.map(|certificate| Ok(STANDARD.encode(certificate.details()?.leaf)));
+        Ok(Self { authority: certificate.authority.clone(), leaves: leaves.collect::<Result<_, _>>()? })
+    }
+
+    /// The leaves. What is no base64 is left out: it can't come from us.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = CertificateDer<'static>> {
+        self.leaves.iter().filter_map(|leaf| STANDARD.decode(leaf).ok()).map(CertificateDer::from)
+    }
 }
 
 /// Why a certificate is revoked: the reasons of RFC 5280 section 5.3.1 that a subscriber can have.
@@ -62,6 +94,15 @@ impl Wish {
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         record::decode(bytes)
     }
+
+    /// What people are told of it: all but the certificates.
+    #[must_use]
+    pub fn told(mut self) -> Self {
+        if let Some(revocation) = &mut self.revoke {
+            revocation.meant = None;
+        }
+        self
+    }
 }
 
 #[cfg(test)]
@@ -74,7 +115,10 @@ mod tests {
     fn decodes_the_first_released_format() {
         let stored = b"\x01{\"at\":\"2026-01-02T03:04:05Z\",\"revoke\":{\"reason\":\"keyCompromise\",\"renew\":true}}";
         let wish = Wish::decode(stored).unwrap();
-        assert_eq!(wish.revoke, Some(Revocation { reason: Reason::KeyCompromise, renew: true, serial: None }));
+        assert_eq!(
+            wish.revoke,
+            Some(Revocation { reason: Reason::KeyCompromise, renew: true, serial: None, meant: None })
+        );
         assert_eq!(wish.encode(), stored);
         assert_eq!(Wish::decode(b"\x01{\"at\":\"2026-01-02T03:04:05Z\"}").unwrap().revoke, None);
     }

@@ -48,7 +48,8 @@ const LEDGER_PREFIX: &str = "com.roo.acme.ledger:";
 const ORDER_PREFIX: &str = "com.roo.acme.order:";
 const ATTEMPTS_PREFIX: &str = "com.roo.acme.attempts:";
 const RENEWAL_PREFIX: &str = "com.roo.acme.renewal:";
-const UNUSED_PREFIX: &str = "com.roo.acme.unused:";
+/// Marks of disuse: `com.roo.acme.unused:<name>`.
+pub(crate) const UNUSED_PREFIX: &str = "com.roo.acme.unused:";
 const PROBE_PREFIX: &str = "com.roo.acme.probe:";
 /// What the issuer keeps of a name besides its certificate: `<prefix><name>`.
 pub(crate) const KEPT_PREFIXES: &[&str] = &[ORDER_PREFIX, ATTEMPTS_PREFIX, RENEWAL_PREFIX, UNUSED_PREFIX, PROBE_PREFIX];

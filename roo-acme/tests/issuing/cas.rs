@@ -39,7 +39,7 @@ async fn a_ca_that_does_not_know_us_is_passed_over() {
 
     // Whoever issued it revokes it.
     let serial = certificate.serial.clone();
-    let revocation = Revocation { reason: Reason::Superseded, renew: false, serial: Some(serial.clone()) };
+    let revocation = Revocation { reason: Reason::Superseded, renew: false, serial: Some(serial.clone()), meant: None };
     cluster.wish("shop.example", Wish { at: jiff::Timestamp::now(), revoke: Some(revocation) });
     eventually("a note", async || cluster.certificate("shop.example")?.revoked).await;
     assert_eq!(pebbles[1].revoked(&serial).await.as_deref(), Some("Revoked"));

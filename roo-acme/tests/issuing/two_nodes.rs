@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use roo_acme::Item;
+use roo_acme::{Authority, Certificate, Item, Managed, Wish};
 
 use crate::answers::Answers;
 use crate::eventually;
 use crate::node::Node;
+use crate::one_node::self_signed;
 use crate::pebble::{Pebble, Site};
 use crate::vault::{Cluster, NodeVault};
 
@@ -116,6 +117,44 @@ async fn an_issuer_that_is_cut_off_stops_and_another_finishes() {
     eventually("a certificate", async || cluster.certificate("next.example")).await;
     first.stop().await;
     assert_eq!(pebble.orders(), 2);
+}
+
+#[tokio::test]
+async fn what_is_brought_in_between_the_last_look_and_the_write_stays() {
+    let cluster = Cluster::new();
+    let vault = NodeVault::new(&cluster);
+    let brought = Certificate { managed: Managed::Import, ..self_signed("shop.localhost", 1, 80, "imported") };
+    let (item, import) = (Item::Certificate { name: "shop.localhost".to_owned() }, brought.clone());
+    let deed = move |cluster: &Cluster| cluster.put_certificate("shop.localhost", &import);
+    *vault.meanwhile.lock().unwrap() = Some((item, Box::new(deed)));
+    let node = Node::start_with(vault, &cluster, Authority::Internal);
+    cluster.want(&["shop.localhost"]);
+    eventually("the other", async || node.vault.meanwhile.lock().unwrap().is_none().then_some(())).await;
+    cluster.want(&["other.localhost"]);
+    eventually("a certificate", async || cluster.certificate("other.localhost")).await;
+    node.stop().await;
+    assert_eq!(cluster.certificate("shop.localhost"), Some(brought));
+}
+
+#[tokio::test]
+async fn a_wish_that_comes_while_the_one_before_is_ended_is_fulfilled_as_well() {
+    let cluster = Cluster::new();
+    let node = Node::start(&cluster, Authority::Internal);
+    cluster.want(&["shop.localhost"]);
+    let first = eventually("a certificate", async || cluster.certificate("shop.localhost")).await;
+    let wish = |seconds| Wish { at: jiff::Timestamp::from_second(seconds).unwrap(), revoke: None };
+    let item = Item::Wish { name: "shop.localhost".to_owned() };
+    let deed = move |cluster: &Cluster| cluster.wish("shop.localhost", wish(2));
+    *node.vault.meanwhile.lock().unwrap() = Some((item, Box::new(deed)));
+    cluster.wish("shop.localhost", wish(1));
+    eventually("no wish", async || {
+        let is_over = node.vault.meanwhile.lock().unwrap().is_none() && cluster.wishes.borrow().is_empty();
+        is_over.then_some(())
+    })
+    .await;
+    node.stop().await;
+    assert_ne!(cluster.certificate("shop.localhost"), Some(first));
+    assert_eq!(cluster.issued("shop.localhost"), 3, "one, and one for each wish");
 }
 
 /// An issuer that published the answer for `shop.example` and got no further.

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use roo_acme::{Answer, Attempts, Certificate, Claim, Inventory, Item, Names, Vault, VaultError, Wish, Wishes};
+use roo_acme::{
+    Answer, Attempts, Certificate, Claim, Inventory, Item, Names, Vault, VaultError, Version, Wish, Wishes,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -24,6 +26,9 @@ pub(crate) struct Cluster {
 #[derive(Default)]
 struct State {
     items: BTreeMap<Item, Vec<u8>>,
+    /// The last write of each, by number.
+    versions: BTreeMap<Item, u64>,
+    writes: u64,
     answers: Vec<Answer>,
     answers_ever: usize,
     claim: Option<(u64, Instant, Duration)>,
@@ -53,7 +58,7 @@ impl Cluster {
 
     /// As the API does when a person asks.
     pub(crate) fn wish(&self, name: &str, wish: Wish) {
-        self.state().items.insert(Item::Wish { name: name.to_owned() }, wish.encode());
+        self.state().put(Item::Wish { name: name.to_owned() }, wish.encode());
         self.wishes.send_modify(|wishes| wishes.insert_mut(name.to_owned(), wish));
     }
 
@@ -68,7 +73,7 @@ impl Cluster {
         let item = Item::Certificate { name: name.to_owned() };
         let bytes = certificate.encode();
         self.show(&item, Some(&bytes));
-        self.state().items.insert(item, bytes);
+        self.state().put(item, bytes);
     }
 
     /// Names that are not to be served any more.
@@ -80,7 +85,7 @@ impl Cluster {
 
     /// As if it had been stored before.
     pub(crate) fn put_item(&self, item: Item, bytes: Vec<u8>) {
-        self.state().items.insert(item, bytes);
+        self.state().put(item, bytes);
     }
 
     pub(crate) fn attempts(&self, name: &str) -> Option<Attempts> {
@@ -161,6 +166,17 @@ impl Cluster {
 }
 
 impl State {
+    fn put(&mut self, item: Item, bytes: Vec<u8>) {
+        self.writes += 1;
+        self.versions.insert(item.clone(), self.writes);
+        self.items.insert(item, bytes);
+    }
+
+    fn take(&mut self, item: &Item) {
+        self.versions.remove(item);
+        self.items.remove(item);
+    }
+
     fn check(&self, claim: &Claim) -> Result<(), VaultError> {
         match self.claim {
             Some((fence, until, _)) if fence == claim.fence && until > Instant::now() => Ok(()),
@@ -180,7 +196,12 @@ pub(crate) struct NodeVault {
     pub(crate) freeze_at_order: AtomicUsize,
     /// How often the node got the claim.
     pub(crate) claims: AtomicUsize,
+    /// What somebody else does right after the node has looked at an item, once.
+    pub(crate) meanwhile: Mutex<Option<(Item, Deed)>>,
 }
+
+/// What somebody does with the store.
+pub(crate) type Deed = Box<dyn FnOnce(&Cluster) + Send>;
 
 impl NodeVault {
     pub(crate) fn new(cluster: &Arc<Cluster>) -> Arc<Self> {
@@ -190,6 +211,7 @@ impl NodeVault {
             freeze_after_answer: AtomicBool::new(false),
             freeze_at_order: AtomicUsize::new(0),
             claims: AtomicUsize::new(0),
+            meanwhile: Mutex::default(),
         })
     }
 
@@ -205,6 +227,36 @@ impl NodeVault {
             false => Ok(self.cluster.state()),
         }
     }
+
+    /// Writes or removes `item` if the claim holds and the item stands as expected; whether it does.
+    fn write(
+        &self,
+        item: &Item,
+        bytes: Option<Vec<u8>>,
+        expected: Option<Version>,
+        claim: &Claim,
+    ) -> Result<bool, VaultError> {
+        let mut state = self.state()?;
+        state.check(claim)?;
+        let version = Version(state.versions.get(item).copied().unwrap_or_default());
+        if expected.is_some_and(|expected| expected != version) {
+            return Ok(false);
+        }
+        match (&bytes, item) {
+            (Some(_), Item::Certificate { name }) => *state.issued.entry(name.clone()).or_default() += 1,
+            (None, Item::Wish { name }) => {
+                self.cluster.wishes.send_if_modified(|wishes| wishes.remove_mut(name));
+            }
+            _ => {}
+        }
+        match bytes.clone() {
+            Some(bytes) => state.put(item.clone(), bytes),
+            None => state.take(item),
+        }
+        drop(state);
+        self.cluster.show(item, bytes.as_deref());
+        Ok(true)
+    }
 }
 
 impl Vault for NodeVault {
@@ -217,7 +269,9 @@ impl Vault for NodeVault {
         self.travel().await;
         let mut state = self.state()?;
         let free = !state.items.contains_key(item);
-        state.items.entry(item.clone()).or_insert(bytes);
+        if free {
+            state.put(item.clone(), bytes);
+        }
         Ok(free)
     }
 
@@ -230,28 +284,43 @@ impl Vault for NodeVault {
                 pending::<()>().await;
             }
         }
-        let mut state = self.state()?;
-        state.check(claim)?;
-        state.items.insert(item.clone(), bytes.clone());
-        if let Item::Certificate { name } = item {
-            *state.issued.entry(name.clone()).or_default() += 1;
-        }
-        drop(state);
-        self.cluster.show(item, Some(&bytes));
-        Ok(())
+        self.write(item, Some(bytes), None, claim).map(drop)
     }
 
     async fn remove(&self, item: &Item, claim: &Claim) -> Result<(), VaultError> {
         self.travel().await;
-        let mut state = self.state()?;
-        state.check(claim)?;
-        state.items.remove(item);
-        if let Item::Wish { name } = item {
-            self.cluster.wishes.send_if_modified(|wishes| wishes.remove_mut(name));
-        }
+        self.write(item, None, None, claim).map(drop)
+    }
+
+    async fn look(&self, item: &Item) -> Result<(Option<Vec<u8>>, Version), VaultError> {
+        self.travel().await;
+        let state = self.state()?;
+        let seen = (state.items.get(item).cloned(), Version(state.versions.get(item).copied().unwrap_or_default()));
         drop(state);
-        self.cluster.show(item, None);
-        Ok(())
+        if let Some((_, deed)) = self.meanwhile.lock().unwrap().take_if(|(awaited, _)| awaited == item) {
+            deed(&self.cluster);
+        }
+        Ok(seen)
+    }
+
+    async fn swap(
+        &self,
+        item: &Item,
+        bytes: Option<Vec<u8>>,
+        version: Version,
+        claim: &Claim,
+    ) -> Result<bool, VaultError> {
+        self.travel().await;
+        self.write(item, bytes, Some(version), claim)
+    }
+
+    async fn unused(&self) -> Result<Vec<String>, VaultError> {
+        self.travel().await;
+        let marked = |item: &Item| match item {
+            Item::Unused { name } => Some(name.clone()),
+            _ => None,
+        };
+        Ok(self.state()?.items.keys().filter_map(marked).collect())
     }
 
     async fn names(&self) -> Result<Vec<String>, VaultError> {

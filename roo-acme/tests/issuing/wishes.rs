@@ -1,21 +1,21 @@
 //! What people ask for: another certificate now, or that one be revoked.
 
 use jiff::Timestamp;
-use roo_acme::{Item, Reason, Revocation, Wish};
+use roo_acme::{Item, KeyKind, Keys, Meant, Reason, Revocation, Settings, Wish};
 
 use crate::answers::Answers;
 use crate::eventually;
-use crate::node::Node;
+use crate::node::{Node, quick};
 use crate::pebble::Site;
-use crate::vault::Cluster;
+use crate::vault::{Cluster, NodeVault};
 
 fn now() -> Wish {
     Wish { at: Timestamp::now(), revoke: None }
 }
 
 fn revoked(certificate: &roo_acme::Certificate, renew: bool) -> Wish {
-    let serial = Some(certificate.serial.clone());
-    Wish { revoke: Some(Revocation { reason: Reason::KeyCompromise, renew, serial }), ..now() }
+    let (serial, meant) = (Some(certificate.serial.clone()), Meant::both(certificate).ok());
+    Wish { revoke: Some(Revocation { reason: Reason::KeyCompromise, renew, serial, meant }), ..now() }
 }
 
 #[tokio::test]
@@ -70,6 +70,24 @@ async fn a_revoked_certificate_is_replaced_and_the_ca_knows() {
     assert_eq!(pebble.revoked(&first.serial).await, Some("Revoked".to_owned()));
     assert_eq!(pebble.revoked(&second.serial).await, Some("Valid".to_owned()));
     node.stop().await;
+}
+
+#[tokio::test]
+async fn both_certificates_of_a_name_are_revoked() {
+    let (cluster, site) = (Cluster::new(), Site::new());
+    let answers = Answers::start(&cluster).await;
+    let pebble = site.start(answers.port, 0).await;
+    let keys = Keys { first: KeyKind::P256, second: Some(KeyKind::P384) };
+    let settings = Settings { keys, ..quick() };
+    let node = Node::start_configured(NodeVault::new(&cluster), &cluster, site.authority(), settings);
+    cluster.want(&["shop.example"]);
+    let both = eventually("certificates", async || cluster.certificate("shop.example")).await;
+    cluster.wish("shop.example", revoked(&both, false));
+    eventually("the wish is gone", async || cluster.wishes.borrow().is_empty().then_some(())).await;
+    node.stop().await;
+    for serial in [&both.serial, &both.beside().unwrap().serial] {
+        assert_eq!(pebble.revoked(serial).await, Some("Revoked".to_owned()));
+    }
 }
 
 #[tokio::test]

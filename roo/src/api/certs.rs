@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::IntoResponse;
-use roo_acme::{Facts, ImportError, Managed, Reason, Revocation};
+use roo_acme::{Facts, ImportError, Managed, Meant, Reason, Revocation};
 use roo_kv::{Op, OpResult, Txn};
 use roo_proxy::HostPattern;
 use serde::Deserialize;
@@ -90,7 +90,12 @@ pub(super) async fn revoke(
     is_revocable(&name, &facts)?;
     // Without a route nothing takes its place.
     let renew = renew && api.certificates.is_wanted(&name);
-    ask(&api, &name, Some(Revocation { reason, renew, serial: Some(facts.serial) })).await
+    let certificate = api.vault.certificate(&name).await.ok_or_else(|| unknown(&name))?;
+    let meant = Meant::both(&certificate);
+    let meant =
+        meant.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))?;
+    let serial = Some(certificate.serial);
+    ask(&api, &name, Some(Revocation { reason, renew, serial, meant: Some(meant) })).await
 }
 
 /// `PUT /roo/v1/certs`: stores a certificate under each of its names.
@@ -139,7 +144,7 @@ pub(super) async fn remove(State(api): Shared, Path(name): Path<String>) -> Resu
 
 async fn ask(api: &Api, name: &str, revoke: Option<Revocation>) -> Result<(StatusCode, Json<Value>), ApiError> {
     let wish = wishes::ask(&api.store, &api.vault, name, revoke).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({ "name": name, "asked": wish }))))
+    Ok((StatusCode::ACCEPTED, Json(json!({ "name": name, "asked": wish.told() }))))
 }
 
 fn is_revocable(name: &str, facts: &Facts) -> Result<(), ApiError> {

@@ -251,7 +251,7 @@ impl Standing {
         row["next_try"] = json!(self.attempts.as_ref().map(|attempts| attempts.next_at.to_string()));
         row["last_error"] = json!(self.attempts.as_ref().map(|attempts| &attempts.last_error));
         row["last_error_at"] = json!(self.attempts.as_ref().map(|attempts| attempts.last_at.to_string()));
-        row["asked"] = json!(self.wish);
+        row["asked"] = json!(self.wish.clone().map(Wish::told));
         row["served_by"] = json!(self.served_by);
         row
     }

@@ -174,7 +174,7 @@ impl Node {
             .with_wishes(wishes)
             .with_settings(issuing);
         let mut tasks = vec![
-            tokio::spawn(issuer.run(shutdown.clone())),
+            tokio::spawn(issue(issuer, loading.clone(), shutdown.clone())),
             serve_api(
                 bound.api,
                 Api {
@@ -360,13 +360,27 @@ pub(super) struct Before {
     pub(super) waiting: Option<Waiting>,
 }
 
+/// Issues certificates, once it is known which names want one: before that, all would seem to be of no use any more.
+async fn issue(issuer: Issuer<Vault>, books: Books, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = told(&books) => issuer.run(shutdown.clone()).await,
+    }
+}
+
+/// What the proxy needs for requests.
+type Books = (RouteBook, CatalogBook, CertificateBook);
+
+/// Returns when the store has told all of it.
+async fn told((routes, catalog, certificates): &Books) {
+    while !(routes.is_loaded() && catalog.is_loaded() && certificates.is_loaded()) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// Waits until the proxy has all that requests need.
-async fn loaded((routes, catalog, certificates): (RouteBook, CatalogBook, CertificateBook)) -> Result<(), Failure> {
-    let loading = async {
-        while !(routes.is_loaded() && catalog.is_loaded() && certificates.is_loaded()) {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    };
+async fn loaded(books: Books) -> Result<(), Failure> {
+    let loading = told(&books);
     let late = |_| Failure::Failed(format!("the store had not told the routes within {} s", LOAD_TIMEOUT.as_secs()));
     tokio::time::timeout(LOAD_TIMEOUT, loading).await.map_err(late)
 }

@@ -111,10 +111,11 @@ pub(super) fn publish(store: &Store, control: Control, wanted: watch::Sender<Nam
         while let Ok(batch) = changes.next_all().await {
             let names_changed = known.apply(batch);
             control.set_routes(known.table.clone());
-            sender.send_replace(Some(known.routes.clone()));
+            // Before it is told that all is loaded.
             if names_changed {
                 wanted.send_replace(known.names.clone());
             }
+            sender.send_replace(Some(known.routes.clone()));
         }
     });
     RouteBook { pages }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use roo_acme::{Answer, CaFacts, Certificate, Claim, Facts, Item, VaultError};
+use roo_acme::{Answer, CaFacts, Certificate, Claim, Facts, Item, VaultError, Version};
 use roo_kv::{
     Compare, Entry, Expect, Key, Keyring, LeaseId, Op, PutOptions, ReadLevel, Revision, Scan, SealError, Sealer, Store,
     Test, Txn,
@@ -154,6 +154,24 @@ impl Vault {
         Ok(())
     }
 
+    /// The names of keys with any of these prefixes, as far as this node knows.
+    async fn names_under(&self, prefixes: &[&str]) -> Result<Vec<String>, VaultError> {
+        let mut names = BTreeSet::new();
+        for prefix in prefixes {
+            let mut scan = Scan::prefix(*prefix);
+            loop {
+                let page = self.store.scan(scan.clone(), ReadLevel::Stale).await.map_err(VaultError::unavailable)?;
+                let name = |(key, _): &(Key, Entry)| key.as_str().strip_prefix(prefix).map(str::to_owned);
+                names.extend(page.entries.iter().filter_map(name));
+                scan.after = page.entries.last().map(|(key, _)| key.clone());
+                if !page.more {
+                    break;
+                }
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
     fn sealed(&self, item: &Item, plain: &[u8]) -> Result<(Key, Bytes), VaultError> {
         let key = key_of(item);
         let record = self.seal(&key, plain).map_err(|error| VaultError::unreadable(item, error))?;
@@ -195,10 +213,42 @@ fn key_of_answer(answer: &Answer) -> Key {
 
 impl roo_acme::Vault for Vault {
     async fn load(&self, item: &Item) -> Result<Option<Vec<u8>>, VaultError> {
+        Ok(self.look(item).await?.0)
+    }
+
+    async fn look(&self, item: &Item) -> Result<(Option<Vec<u8>>, Version), VaultError> {
         let key = key_of(item);
         let entry = self.store.get(&key, ReadLevel::Linearizable).await.map_err(VaultError::unavailable)?;
+        let version = Version(entry.as_ref().map_or(0, |entry| entry.mod_revision.0));
         let open = |entry: roo_kv::Entry| self.open(&key, &entry.value);
-        entry.map(open).transpose().map_err(|error| VaultError::unreadable(item, error))
+        let plain = entry.map(open).transpose().map_err(|error| VaultError::unreadable(item, error))?;
+        Ok((plain, version))
+    }
+
+    async fn swap(
+        &self,
+        item: &Item,
+        bytes: Option<Vec<u8>>,
+        version: Version,
+        claim: &Claim,
+    ) -> Result<bool, VaultError> {
+        let op = match bytes {
+            Some(bytes) => {
+                let (key, value) = self.sealed(item, &bytes)?;
+                Op::Put { key, value, lease: None }
+            }
+            None => Op::Delete { key: key_of(item) },
+        };
+        let expected = match version {
+            Version(0) => Expect::Absent,
+            Version(revision) => Expect::Revision(Revision(revision)),
+        };
+        let condition = Compare { key: key_of(item), test: Test::Expect(expected) };
+        match self.locks.write(&lock_of(claim), Some(condition), vec![op]).await.map_err(VaultError::unavailable)? {
+            Fenced::Written(_) => Ok(true),
+            Fenced::Otherwise => Ok(false),
+            Fenced::Lost => Err(VaultError::ClaimLost { what: claim.what.clone() }),
+        }
     }
 
     async fn create(&self, item: &Item, bytes: Vec<u8>) -> Result<bool, VaultError> {
@@ -219,20 +269,11 @@ impl roo_acme::Vault for Vault {
     }
 
     async fn names(&self) -> Result<Vec<String>, VaultError> {
-        let mut names = BTreeSet::new();
-        for prefix in keys::KEPT_PREFIXES {
-            let mut scan = Scan::prefix(*prefix);
-            loop {
-                let page = self.store.scan(scan.clone(), ReadLevel::Stale).await.map_err(VaultError::unavailable)?;
-                let name = |(key, _): &(Key, Entry)| key.as_str().strip_prefix(prefix).map(str::to_owned);
-                names.extend(page.entries.iter().filter_map(name));
-                scan.after = page.entries.last().map(|(key, _)| key.clone());
-                if !page.more {
-                    break;
-                }
-            }
-        }
-        Ok(names.into_iter().collect())
+        self.names_under(keys::KEPT_PREFIXES).await
+    }
+
+    async fn unused(&self) -> Result<Vec<String>, VaultError> {
+        self.names_under(&[keys::UNUSED_PREFIX]).await
     }
 
     async fn claim(&self, what: &str, ttl: Duration) -> Result<Option<Claim>, VaultError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use roo_acme::{Reason, Revocation, Wish};
+use roo_acme::{Certificate, Meant, Reason, Revocation, Wish};
 
 use super::ca::{Ca, Rules};
 use super::{DAY, HOUR, World};
@@ -45,15 +45,36 @@ async fn a_revocation_is_not_lost_with_the_wish_before_and_hits_no_other_certifi
     let first = world.cluster.certificate("a.example").unwrap();
     world.cluster.wish("a.example", renewed(world.now()));
     world.ordered("a.example").await;
-    world.cluster.wish("a.example", revoked(world.now(), &first.serial));
+    world.cluster.wish("a.example", revoked(world.now(), &first));
     tokio::time::sleep(HOUR / 2).await;
-    // What it was asked for is gone, and whoever asked is told so.
+    // The one that was meant is revoked although another one is there, which is left alone.
     let second = world.cluster.certificate("a.example").unwrap();
     assert_ne!(second.serial, first.serial);
-    assert_eq!((second.revoked, world.ca.revocations()), (None, 0));
+    assert_eq!((second.revoked, world.ca.revocations()), (None, 1));
+    assert_eq!(world.cluster.attempts("a.example"), None);
+    assert!(world.cluster.wishes.borrow().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_revocation_was_refused_is_told_until_the_next_certificate() {
+    let world = World::new(1, |clock| Ca::new(rules(Duration::ZERO), clock));
+    world.cluster.want(&["a.example"]);
+    tokio::time::sleep(DAY).await;
+    let first = world.cluster.certificate("a.example").unwrap();
+    // As a node asks that does not say more than the number.
+    let mut wish = revoked(world.now(), &first);
+    if let Some(revocation) = &mut wish.revoke {
+        (revocation.meant, revocation.serial) = (None, Some("00".to_owned()));
+    }
+    world.cluster.wish("a.example", wish);
+    let asked = world.ca.tally("a.example").asked;
+    tokio::time::sleep(7 * DAY).await;
+    assert!(world.ca.tally("a.example").asked > asked + 7, "the CA was asked when to renew meanwhile");
     let attempts = world.cluster.attempts("a.example").unwrap();
     assert!(attempts.last_error.contains(&first.serial), "{}", attempts.last_error);
-    assert!(world.cluster.wishes.borrow().is_empty());
+    world.cluster.wish("a.example", renewed(world.now()));
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(world.cluster.attempts("a.example"), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,16 +84,16 @@ async fn a_revocation_is_asked_for_again_when_the_ca_is_busy() {
     tokio::time::sleep(DAY).await;
     let first = world.cluster.certificate("a.example").unwrap();
     world.ca.put_off(2);
-    world.cluster.wish("a.example", revoked(world.now(), &first.serial));
+    world.cluster.wish("a.example", revoked(world.now(), &first));
     tokio::time::sleep(HOUR).await;
     assert!(world.cluster.certificate("a.example").unwrap().revoked.is_some());
     assert_eq!(world.ca.revocations(), 3);
     assert!(world.cluster.wishes.borrow().is_empty());
 }
 
-fn revoked(at: Timestamp, serial: &str) -> Wish {
-    let serial = Some(serial.to_owned());
-    Wish { at, revoke: Some(Revocation { reason: Reason::KeyCompromise, renew: false, serial }) }
+fn revoked(at: Timestamp, certificate: &Certificate) -> Wish {
+    let (serial, meant) = (Some(certificate.serial.clone()), Meant::both(certificate).ok());
+    Wish { at, revoke: Some(Revocation { reason: Reason::KeyCompromise, renew: false, serial, meant }) }
 }
 
 fn renewed(at: Timestamp) -> Wish {

@@ -133,4 +133,22 @@ async fn a_name_that_is_not_wanted_any_more_is_retired_after_a_while() {
     assert!(world.cluster.certificate("back.example").is_some(), "its time is counted anew");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_mark_of_disuse_is_taken_back_by_a_node_that_knows_nothing_of_it() {
+    let rules = Rules { life: 90 * DAY, latency: Duration::ZERO, gives_advice: false, limits: &[] };
+    let mut world = World::new(1, |clock| Ca::new(rules, clock));
+    let mark = Item::Unused { name: "back.example".to_owned() };
+    world.cluster.want(&["back.example"]);
+    tokio::time::sleep(DAY).await;
+    world.cluster.unwant("back.example");
+    tokio::time::sleep(DAY).await;
+    assert!(world.cluster.item(&mark).is_some());
+    world.nodes.pop().unwrap().stop().await;
+    world.cluster.want(&["back.example"]);
+    let next = world.node();
+    world.nodes.push(next);
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(world.cluster.item(&mark), None);
+}
+
 const NAMES: usize = 4;
