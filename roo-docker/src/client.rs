@@ -1,7 +1,7 @@
 //! The Docker engine, as far as Roo asks it. The only module that names bollard.
 //!
-//! All calls are GET on `/events`, `/services`, `/tasks`, `/images/<name>/json`, `/containers/<id>/json` and `/_ping`, so a
-//! read-only socket is enough.
+//! All calls are GET on `/events`, `/services`, `/tasks`, `/images/<name>/json`, `/containers/<id>/json`, `/networks/<id>` and
+//! `/_ping`, so a read-only socket is enough.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,13 +13,17 @@ use bollard::{
     API_DEFAULT_VERSION, BollardRequest, Docker,
     errors::Error as BollardError,
     models,
-    query_parameters::{EventsOptionsBuilder, ListServicesOptions},
+    query_parameters::{
+        EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptionsBuilder, ListServicesOptions,
+        ListTasksOptionsBuilder,
+    },
 };
 use futures_util::{Stream, StreamExt};
 use tokio::time::timeout;
 
 use crate::{
     description::Description,
+    kin::{Endpoint, OwnContainer},
     labels::{Exposed, Ports},
     signals::ContainerEvent,
     tasks::Listed,
@@ -135,6 +139,32 @@ impl Engine {
             }
             Err(error) => Exposed::Unknown(format!("what its image {image} exposes is not known, since {error}")),
         }
+    }
+
+    /// A container with what makes it a task; `None`: the engine has no such container.
+    pub(crate) async fn container(&self, id: &str) -> Result<Option<OwnContainer>, EngineError> {
+        let inspect = self.docker.inspect_container(id, None::<InspectContainerOptions>);
+        match self.bounded("inspect a container", CALL_TIMEOUT, inspect).await {
+            Ok(container) => Ok(Some(own_container(container))),
+            Err(EngineError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The endpoints of a service's tasks on a network, as this engine heard of them from the others.
+    pub(crate) async fn endpoints(&self, network: &str, service: &str) -> Result<Vec<Endpoint>, EngineError> {
+        let options = InspectNetworkOptionsBuilder::new().verbose(true).build();
+        let inspect = self.docker.inspect_network(network, Some(options));
+        let inspected = self.bounded("inspect a network", CALL_TIMEOUT, inspect).await?;
+        Ok(task_endpoints(inspected, service))
+    }
+
+    /// How many tasks of a service are meant to run.
+    pub(crate) async fn meant_tasks(&self, service: &str) -> Result<usize, EngineError> {
+        let only = |value: &str| vec![value.to_owned()];
+        let filters = HashMap::from([("service", only(service)), ("desired-state", only("running"))]);
+        let list = self.docker.list_tasks(Some(ListTasksOptionsBuilder::new().filters(&filters).build()));
+        Ok(self.bounded("list tasks", CALL_TIMEOUT, list).await?.len())
     }
 
     /// One item for each change of a service or a node. Ends with the connection or at the first undecodable event.
@@ -279,6 +309,33 @@ fn is_under_way(state: models::ServiceUpdateStatusStateEnum) -> bool {
     matches!(state, UPDATING | ROLLBACK_STARTED)
 }
 
+/// The labels with which Swarm marks the container of a task.
+const SERVICE_ID: &str = "com.docker.swarm.service.id";
+const SERVICE_NAME: &str = "com.docker.swarm.service.name";
+
+fn own_container(container: models::ContainerInspectResponse) -> OwnContainer {
+    let mut labels = container.config.and_then(|config| config.labels).unwrap_or_default();
+    let service = labels.remove(SERVICE_ID).zip(labels.remove(SERVICE_NAME));
+    let networks = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let endpoints = networks
+        .into_values()
+        .filter_map(|network| Some((network.network_id?, endpoint(network.endpoint_id, network.ip_address)?)));
+    OwnContainer { service, endpoints: endpoints.collect() }
+}
+
+/// The endpoints of a service's tasks; a form that this version does not know has none.
+fn task_endpoints(network: models::NetworkInspect, service: &str) -> Vec<Endpoint> {
+    let info = network.services.unwrap_or_default().remove(service).unwrap_or_default();
+    let info: models::ServiceInfo = serde_json::from_value(info).unwrap_or_default();
+    let tasks = info.tasks.unwrap_or_default().into_iter();
+    tasks.filter_map(|task| endpoint(task.endpoint_id, task.endpoint_ip)).collect()
+}
+
+/// `None` while the endpoint has no address, or on a network without any.
+fn endpoint(id: Option<String>, address: Option<String>) -> Option<Endpoint> {
+    Some(Endpoint { id: id.filter(|id| !id.is_empty())?, address: address?.parse().ok()? })
+}
+
 fn tcp_ports(published: Vec<models::EndpointPortConfig>) -> Vec<u16> {
     use models::EndpointPortConfigProtocolEnum::{SCTP, UDP};
     let mut ports: Vec<u16> = published
@@ -315,3 +372,51 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For one image; services wait for it.
 const IMAGE_TIMEOUT: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn container(value: Value) -> OwnContainer {
+        own_container(serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn a_task_is_known_by_the_labels_of_its_container() {
+        let networks = json!({
+            "forenet": { "NetworkID": "inz", "EndpointID": "3206", "IPAddress": "10.0.1.4" },
+            "starting": { "NetworkID": "abc", "EndpointID": "", "IPAddress": "" },
+        });
+        let labels = json!({ "com.docker.swarm.service.id": "v15", "com.docker.swarm.service.name": "roo_roo" });
+        let task = container(json!({ "Config": { "Labels": labels }, "NetworkSettings": { "Networks": networks } }));
+        assert_eq!(task.service, Some(("v15".to_owned(), "roo_roo".to_owned())));
+        let endpoint = Endpoint { id: "3206".to_owned(), address: [10, 0, 1, 4].into() };
+        assert_eq!(task.endpoints, HashMap::from([("inz".to_owned(), endpoint)]));
+
+        let plain = container(json!({ "Config": { "Labels": { "com.docker.swarm.service.name": "roo_roo" } } }));
+        assert_eq!(plain.service, None);
+        assert!(plain.endpoints.is_empty() && container(json!({})).service.is_none());
+    }
+
+    #[test]
+    fn endpoints_are_those_of_the_service_alone() {
+        let network = json!({ "Services": {
+            "": { "VIP": "<nil>", "Tasks": [{ "Name": "intruder", "EndpointID": "f522", "EndpointIP": "10.0.1.9" }] },
+            "roo_roo": { "VIP": "10.0.1.2", "Ports": [], "LocalLBIndex": 256, "Tasks": [
+                { "Name": "roo_roo.4lk.7dc", "EndpointID": "3206", "EndpointIP": "10.0.1.4", "Info": { "Host IP": "10.99.0.11" } },
+                { "Name": "roo_roo.zbr.mll", "EndpointID": "4f5e", "EndpointIP": "10.0.1.5" },
+                { "Name": "roo_roo.zh4.isp", "EndpointIP": "10.0.1.6" },
+            ] },
+        } });
+        let inspected: models::NetworkInspect = serde_json::from_value(network).unwrap();
+        let endpoints = |service: &str| -> Vec<String> {
+            task_endpoints(inspected.clone(), service).into_iter().map(|endpoint| endpoint.id).collect()
+        };
+        assert_eq!(endpoints("roo_roo"), ["3206", "4f5e"]);
+        assert!(endpoints("other").is_empty());
+        assert!(task_endpoints(models::NetworkInspect::default(), "roo_roo").is_empty());
+    }
+}

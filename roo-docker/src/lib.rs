@@ -22,6 +22,7 @@ mod claims;
 mod client;
 mod description;
 mod images;
+mod kin;
 mod labels;
 mod subnets;
 mod tasks;
@@ -30,6 +31,7 @@ mod wire;
 
 pub use claims::settle;
 pub use description::Description;
+pub use kin::{Endpoint, Kin, KinError, KinNetwork, kin, kin_of};
 pub use labels::{Exposed, Ports};
 pub use signals::{Stopping, follow_signals};
 pub use snapshot::{

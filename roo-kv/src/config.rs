@@ -2,8 +2,10 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::attest::Orchestrator;
 use crate::secret::Secret;
 
 /// Everything a [`Store`](crate::Store) needs to start.
@@ -18,6 +20,10 @@ pub struct Config {
     pub advertise: Option<String>,
     /// What the nodes of one cluster share.
     pub secret: Secret,
+    /// Who vouches for the other nodes, where nobody gave the node a secret and it made one itself: it then goes by that of
+    /// the others, hands its own to those that the orchestrator knows, and founds no cluster before it is told how many
+    /// nodes there are meant to be. `None`: the secret stays, and decides who is let in.
+    pub orchestrator: Option<Arc<dyn Orchestrator>>,
     /// How to find others.
     pub peers: Peers,
     /// How long to wait before founding a cluster, and how long an answer of the DNS must stay the same before it

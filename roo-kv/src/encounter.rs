@@ -71,6 +71,14 @@ impl Node {
         }
     }
 
+    /// A task of the same service, which proved itself, is in this cluster.
+    pub(crate) fn meet_rival(&self, cluster: ClusterId, address: &str, settled: bool) {
+        let Some(own) = self.identity.cluster().filter(|own| *own != cluster) else { return };
+        if self.encounters.note(Rival { cluster, address: address.to_owned(), settled }) {
+            self.complain(own, cluster, address);
+        }
+    }
+
     /// Every member has to know from which clusters nodes may come back.
     fn share_history(self: &Arc<Self>, hello: &Hello) {
         let known = self.identity.former();
@@ -109,7 +117,7 @@ impl Node {
         }
         tracing::error!(
             %address, %other, %own,
-            "a peer with the same secret belongs to another cluster; give the clusters different secrets or \
+            "a peer of this cluster's name or service belongs to another cluster; give the clusters different secrets or \
              addresses, or stop that node, empty its data directory and start it again to have it join this one"
         );
     }

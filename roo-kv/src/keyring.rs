@@ -194,6 +194,14 @@ impl Keyring {
         })
     }
 
+    /// Goes by another secret alone, for a node that made its own one and now has that of the others. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub(crate) fn adopt(&self, secret: &Secret) -> io::Result<()> {
+        self.change(|now| (now.current.id() != secret.id()).then(|| (secret.clone(), None, Some(now.current.id()))))
+    }
+
     fn change(
         &self,
         next: impl FnOnce(&Secrets) -> Option<(Secret, Option<Secret>, Option<SecretId>)>,
@@ -255,6 +263,17 @@ mod tests {
 
     fn ids(keyring: &Keyring) -> Vec<SecretId> {
         keyring.secrets().all().map(Secret::id).collect()
+    }
+
+    #[test]
+    fn an_adopted_secret_takes_the_place_of_the_one_that_the_node_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = Keyring::open_in(dir.path(), secret(1)).unwrap();
+        for other in [2, 3, 2] {
+            keyring.adopt(&secret(other)).unwrap();
+            assert_eq!(ids(&keyring), [secret(other).id()]);
+            assert_eq!(ids(&Keyring::open_in(dir.path(), secret(1)).unwrap()), [secret(other).id()]);
+        }
     }
 
     #[test]

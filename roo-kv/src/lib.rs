@@ -28,6 +28,7 @@ mod seal;
 mod secret;
 
 mod address_book;
+mod attest;
 mod backup;
 mod controller;
 mod disk;
@@ -66,6 +67,7 @@ mod wal;
 #[cfg(test)]
 mod sim;
 
+pub use attest::{Kin, KinNetwork, KinTask, Orchestrator};
 pub use backup::{BackupHeader, RestoreOptions, RestoreOutcome};
 pub use config::{Config, Peers, VotersMax};
 pub use error::{Error, RescueError, RestoreError, SealError, SecretError, StartError};

@@ -19,7 +19,7 @@ use crate::config::VotersMax;
 use crate::encounter::Encounters;
 use crate::error::Error;
 use crate::failover::Callers;
-use crate::formation::OwnAddress;
+use crate::formation::{Clearance, OwnAddress};
 use crate::id::NodeId;
 use crate::identity::{Identity, Standing};
 use crate::lease::LeaseClock;
@@ -84,6 +84,8 @@ pub(crate) struct Node {
     pub(crate) reads: Rounds<ReadAnswer>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) waiting_for: Mutex<String>,
+    /// What it may do to come into a cluster.
+    pub(crate) clearance: Mutex<Clearance>,
     pub(crate) tracker: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// Keeps others out of the data directory until the node is shut down.
@@ -145,6 +147,16 @@ impl Node {
     /// Whether another cluster has to respect this node's.
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed)
+    }
+
+    /// What this node may do to come into a cluster.
+    pub(crate) fn clearance(&self) -> Clearance {
+        self.clearance.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what it may do.
+    pub(crate) fn clear(&self, clearance: Clearance) {
+        *self.clearance.lock().unwrap_or_else(PoisonError::into_inner) = clearance;
     }
 
     /// Takes no further part in the consensus, and has the process end.

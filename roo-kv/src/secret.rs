@@ -143,7 +143,7 @@ impl Secret {
 }
 
 /// Which secret it is: sixteen hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SecretId(u64);
 
 impl fmt::Display for SecretId {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::address_book::AddressBook;
+use crate::attest::Kinship;
 use crate::config::{Config, Peers, VotersMax};
 use crate::controller;
 use crate::disk::{Disk, RealDisk};
@@ -24,7 +25,7 @@ use crate::encounter::Encounters;
 use crate::engine::Sled;
 use crate::error::StartError;
 use crate::failover::Callers;
-use crate::formation::{Former, OwnAddress};
+use crate::formation::{Clearance, Former, OwnAddress};
 use crate::handler::Answering;
 use crate::history_age;
 use crate::id::{NodeId, Revision};
@@ -88,6 +89,14 @@ pub(crate) async fn start(config: Config) -> Result<(Arc<Node>, Arc<Keyring>), S
         stop: stop.clone(),
     };
     let spawner = Spawner { tracker: tracker.clone(), stop: stop.clone() };
+    let clearance = match &config.orchestrator {
+        Some(_) => Clearance::Wait("the orchestrator to tell which tasks belong together".to_owned()),
+        None => Clearance::Free { expect: config.expect },
+    };
+    let port = match &config.peers {
+        Peers::Dns { port, .. } => *port,
+        Peers::Alone | Peers::List(_) => listener_address.port(),
+    };
     let around = Around {
         data_dir: config.data_dir,
         dead_after: config.dead_after,
@@ -97,14 +106,21 @@ pub(crate) async fn start(config: Config) -> Result<(Arc<Node>, Arc<Keyring>), S
         own_address: OwnAddress::new(config.advertise, listener_address),
         peers: config.peers,
         start_delay: config.start_delay,
-        expect: config.expect,
+        clearance,
         raft: raft_config(),
         tracker: tracker.clone(),
         stop: stop.clone(),
     };
     let node = assemble(opened, around).await?;
+    let door = match config.orchestrator {
+        Some(orchestrator) => {
+            let kinship = Kinship { node: Arc::clone(&node), keyring: Arc::clone(&keyring), orchestrator };
+            Some(kinship.begin(port, config.expect)?)
+        }
+        None => None,
+    };
     let answering = Answering::new(Arc::clone(&node));
-    tracker.spawn(serve(listener, credentials.clone(), strangers, answering, spawner));
+    tracker.spawn(serve(listener, credentials.clone(), door, strangers, answering, spawner));
     tracker.spawn(credentials.keep(stop));
     Ok((node, keyring))
 }
@@ -119,7 +135,7 @@ pub(crate) struct Around {
     pub(crate) own_address: OwnAddress,
     pub(crate) peers: Peers,
     pub(crate) start_delay: Duration,
-    pub(crate) expect: usize,
+    pub(crate) clearance: Clearance,
     pub(crate) raft: openraft::Config,
     pub(crate) tracker: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -127,7 +143,7 @@ pub(crate) struct Around {
 
 /// Puts a node together and starts its tasks. It looks for others, and waits to be asked through [`Answering`].
 pub(crate) async fn assemble(mut opened: Opened, around: Around) -> Result<Arc<Node>, StartError> {
-    let Around { dialer, own_address, peers, start_delay, expect, raft: config, tracker, stop, .. } = around;
+    let Around { dialer, own_address, peers, start_delay, clearance, raft: config, tracker, stop, .. } = around;
     let node_id = opened.identity.node;
     let config = config.validate().map_err(|e| StartError::Raft { reason: e.to_string() })?;
     let links = Links::new(dialer, Arc::clone(&opened.identity), Arc::clone(&opened.book));
@@ -169,11 +185,12 @@ pub(crate) async fn assemble(mut opened: Opened, around: Around) -> Result<Arc<N
         ending: OnceLock::new(),
         reads,
         waiting_for: Mutex::new("a first look around".to_owned()),
+        clearance: Mutex::new(clearance),
         tracker: tracker.clone(),
         stop,
         lock: Mutex::new(opened.lock),
     });
-    tracker.spawn(Former::new(Arc::clone(&node), peers, expect, start_delay, around.is_negligible).run());
+    tracker.spawn(Former::new(Arc::clone(&node), peers, start_delay, around.is_negligible).run());
     tracker.spawn(controller::run(Arc::clone(&node)));
     tracker.spawn(trim::run(Arc::clone(&node), meter));
     tracker.spawn(room::watch(Arc::clone(&node)));

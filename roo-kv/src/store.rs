@@ -368,6 +368,7 @@ mod tests {
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             advertise: None,
             secret: Secret::from_text("a secret that tests share").unwrap(),
+            orchestrator: None,
             peers,
             start_delay: Duration::ZERO,
             expect: 0,
@@ -472,6 +473,7 @@ mod tests {
             listener,
             advertise: Some(address),
             secret: Secret::from_text("a secret that tests share").unwrap(),
+            orchestrator: None,
             peers: Peers::List(vec![one.status().address]),
             start_delay: Duration::ZERO,
             expect: 0,
@@ -561,6 +563,7 @@ mod tests {
             advertise: None,
             secret: Secret::from_text("a secret that tests share").unwrap(),
             // Nobody is there.
+            orchestrator: None,
             peers: Peers::List(vec!["127.0.0.1:1".to_owned()]),
             start_delay: Duration::ZERO,
             expect: 0,

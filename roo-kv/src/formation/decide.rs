@@ -37,6 +37,8 @@ pub(crate) struct Survey {
     pub(crate) size: usize,
     /// Who the others are has stayed the same for as long as [`stability_needed`] says.
     pub(crate) settled: bool,
+    /// The lowest of those that answer founds; else any of them that may, since who may is not known of the others.
+    pub(crate) by_turn: bool,
 }
 
 impl Survey {
@@ -94,7 +96,9 @@ fn pristine(own: NodeId, survey: &Survey) -> Decision {
         return Decision::Wait("the start delay to pass".to_owned());
     }
     match survey.seen.keys().next() {
-        Some(lowest) if *lowest < own => Decision::Wait(format!("node {lowest} to found the cluster")),
+        Some(lowest) if survey.by_turn && *lowest < own => {
+            Decision::Wait(format!("node {lowest} to found the cluster"))
+        }
         _ => Decision::BeginFounding,
     }
 }
@@ -167,7 +171,7 @@ mod tests {
             .iter()
             .map(|(id, standing)| (NodeId(*id), Seen { standing: *standing, address: format!("n{id}:1") }))
             .collect();
-        Survey { seen, size, settled: true }
+        Survey { seen, size, settled: true, by_turn: true }
     }
 
     fn promised_to(initiator: u64, cluster: ClusterId) -> Standing {

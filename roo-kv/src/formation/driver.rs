@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
+use super::clearance::Clearance;
 use super::decide::{Decision, Seen, Survey, decide, size_meant, stability_needed};
 use super::targets::Targets;
 use crate::config::Peers;
@@ -40,8 +41,6 @@ pub(crate) struct Former {
     node: Arc<Node>,
     targets: Targets,
     by_name: bool,
-    /// The least number of nodes that there are meant to be.
-    expect: usize,
     start_delay: Duration,
     is_negligible: fn(&str) -> bool,
     /// What the leader said of this node's membership.
@@ -51,20 +50,14 @@ pub(crate) struct Former {
 }
 
 impl Former {
-    pub(crate) fn new(
-        node: Arc<Node>,
-        peers: Peers,
-        expect: usize,
-        start_delay: Duration,
-        is_negligible: fn(&str) -> bool,
-    ) -> Self {
+    pub(crate) fn new(node: Arc<Node>, peers: Peers, start_delay: Duration, is_negligible: fn(&str) -> bool) -> Self {
         // Whoever is alone has nobody to wait for.
         let start_delay = if peers == Peers::Alone { Duration::ZERO } else { start_delay };
         let by_name = matches!(peers, Peers::Dns { .. });
         // Only a name can hide nodes from each other.
         node.settled.store(!by_name, Ordering::Relaxed);
         let (targets, words) = (Targets::new(peers), Words::default());
-        Self { node, targets, by_name, expect, start_delay, is_negligible, words, is_new: false }
+        Self { node, targets, by_name, start_delay, is_negligible, words, is_new: false }
     }
 
     /// Runs until the node stops.
@@ -99,15 +92,16 @@ impl Former {
             return if self.node.leader().is_some() { MEMBER_PAUSE } else { FORMING_PAUSE };
         }
         self.is_new = true;
-        let targets = match self.targets.look().await {
+        let clearance = self.node.clearance();
+        let targets = match self.look(&clearance).await {
             Ok(targets) => targets,
             Err(what) => {
                 self.say(&what);
                 return FORMING_PAUSE;
             }
         };
-        let survey = self.survey(&targets, &standing).await;
-        match decide(self.node.id(), &standing, &survey) {
+        let survey = self.survey(&targets, &standing, &clearance).await;
+        match permitted(decide(self.node.id(), &standing, &survey), &clearance) {
             Decision::Wait(what) => {
                 self.say(&what);
                 return FORMING_PAUSE;
@@ -135,9 +129,18 @@ impl Former {
         Duration::from_millis(u64::from(fastrand::u8(5..40)))
     }
 
-    async fn survey(&mut self, targets: &[String], standing: &Standing) -> Survey {
+    /// Where others may be.
+    async fn look(&mut self, clearance: &Clearance) -> Result<Vec<String>, String> {
+        match (clearance, clearance.others()) {
+            (Clearance::Wait(what), _) => Err(what.clone()),
+            (_, Some(others)) => Ok(others.to_vec()),
+            (_, None) => self.targets.look().await,
+        }
+    }
+
+    async fn survey(&mut self, targets: &[String], standing: &Standing, clearance: &Clearance) -> Survey {
         let mut targets: BTreeSet<String> = targets.iter().cloned().collect();
-        if self.by_name || self.expect > 0 {
+        if self.by_name || clearance.expect() > 0 {
             // A name may hide this node's peers from it, but not it from them: whoever greets it is counted. So it is with
             // a list that need not hold all who are expected.
             targets.extend(self.node.book.reachable());
@@ -162,11 +165,13 @@ impl Former {
                 size -= usize::from(target);
             }
         }
-        let size = size_meant(size, self.expect);
+        let size = size_meant(size, clearance.expect());
+        let told = clearance.others().is_some();
         Survey {
             seen,
             size,
-            settled: self.targets.unchanged_for() >= stability_needed(self.by_name, size, self.start_delay),
+            settled: told || self.targets.unchanged_for() >= stability_needed(self.by_name, size, self.start_delay),
+            by_turn: !told,
         }
     }
 
@@ -347,5 +352,14 @@ impl Former {
             tracing::info!("waiting for {what}");
             what.clone_into(&mut waiting_for);
         }
+    }
+}
+
+/// What is decided, as far as it is permitted.
+fn permitted(decision: Decision, clearance: &Clearance) -> Decision {
+    match (decision, clearance) {
+        (Decision::BeginFounding, Clearance::Join { lacks, .. }) => Decision::Wait(lacks.clone()),
+        (Decision::AskGrants(_), Clearance::Join { .. }) => Decision::Yield,
+        (decision, _) => decision,
     }
 }

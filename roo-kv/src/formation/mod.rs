@@ -11,12 +11,16 @@
 //!   its own one holds nothing that anybody would miss, it gives its own one up and joins.
 //! - Where a name may show too few for longer than anybody waits, a person can say how many to expect: then the majority
 //!   is one of these at least.
+//! - Where an orchestrator tells who the others are, it alone is believed, and only who is told how many there are meant to be
+//!   founds: see [`crate::attest`].
 //! - What a node does next is decided by [`decide`] from what it saw; the rest of this folder looks and acts.
 
+mod clearance;
 mod decide;
 mod driver;
 mod own_address;
 mod targets;
 
+pub(crate) use clearance::Clearance;
 pub(crate) use driver::Former;
 pub(crate) use own_address::OwnAddress;

@@ -47,6 +47,11 @@ impl OwnAddress {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner).from_peer = Some(ip.to_canonical());
     }
 
+    /// The orchestrator says where this node is.
+    pub(crate) fn told(&self, ip: IpAddr) {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner).from_dns = Some(ip);
+    }
+
     /// Whether an address leads to this node's own listener. Notes it if so.
     pub(crate) fn is_own(&self, address: SocketAddr) -> bool {
         if address.port() != self.port() {

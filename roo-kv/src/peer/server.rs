@@ -17,7 +17,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::io::StreamReader;
 
@@ -25,6 +26,7 @@ use super::dial::Spawner;
 use super::message::{Answer, AppendForm, Envelope, MESSAGE_BYTES_MAX, Refusal, StreamAnswer, decode, encode};
 use super::strangers::Strangers;
 use super::tls::{Credentials, node_of};
+use crate::attest::{self, Door};
 use crate::id::{ClusterId, NodeId};
 
 /// Most connections at once; a cluster of hundreds needs a few for each node.
@@ -70,6 +72,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 pub(crate) async fn serve<H: Handler>(
     listener: TcpListener,
     credentials: Credentials,
+    door: Option<Arc<Door>>,
     strangers: Arc<Strangers>,
     handler: Arc<H>,
     spawner: Spawner,
@@ -91,12 +94,12 @@ pub(crate) async fn serve<H: Handler>(
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let credentials = credentials.clone();
+        let (credentials, door) = (credentials.clone(), door.clone());
         let (handler, strangers, spawner_of_it) = (Arc::clone(&handler), Arc::clone(&strangers), spawner.clone());
         let stop = spawner.stop.clone();
         spawner.tracker.spawn(async move {
             tokio::select! {
-                () = connection(stream, remote, &credentials, handler, &strangers, spawner_of_it) => {}
+                () = connection(stream, remote, &credentials, door.as_deref(), handler, &strangers, spawner_of_it) => {}
                 () = stop.cancelled() => {}
             }
             drop(place);
@@ -108,18 +111,17 @@ async fn connection<H: Handler>(
     stream: TcpStream,
     remote: SocketAddr,
     credentials: &Credentials,
+    door: Option<&Door>,
     handler: Arc<H>,
     strangers: &Strangers,
     spawner: Spawner,
 ) {
     let narrowed = credentials.narrowed();
-    let acceptor = TlsAcceptor::from(credentials.server());
-    let handshake = async {
-        stream.set_nodelay(true)?;
-        acceptor.accept(stream).await
-    };
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(stream)) => stream,
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, greet(stream, credentials, door)).await {
+        Ok(Ok(Greeted::Peer(stream))) => stream,
+        Ok(Ok(Greeted::Stranger(stream, door))) => {
+            return door.answer(stream).await.unwrap_or_else(|reason| strangers.refused(remote.ip(), &reason));
+        }
         Ok(Err(error)) => return strangers.refused(remote.ip(), &error.to_string()),
         Err(_) => return strangers.refused(remote.ip(), "it did not finish the handshake"),
     };
@@ -151,6 +153,25 @@ async fn connection<H: Handler>(
     };
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "a peer's connection ended");
+    }
+}
+
+/// Who is at the other end of a connection.
+enum Greeted<'a> {
+    /// Somebody with a certificate that follows from the secret.
+    Peer(TlsStream<TcpStream>),
+    /// Somebody who asks for the secret at this door.
+    Stranger(TlsStream<TcpStream>, &'a Door),
+}
+
+/// The handshake.
+async fn greet<'a>(stream: TcpStream, credentials: &Credentials, door: Option<&'a Door>) -> io::Result<Greeted<'a>> {
+    stream.set_nodelay(true)?;
+    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    let asks = || start.client_hello().alpn().is_some_and(|mut names| names.any(|name| name == attest::ALPN));
+    match door.filter(|_| asks()) {
+        Some(door) => Ok(Greeted::Stranger(start.into_stream(door.tls()).await?, door)),
+        None => Ok(Greeted::Peer(start.into_stream(credentials.server()).await?)),
     }
 }
 

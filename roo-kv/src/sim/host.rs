@@ -16,7 +16,7 @@ use super::sabotage::Sabotage;
 use crate::address_book::AddressBook;
 use crate::disk::{Cut, Disk, SimulatedDisk};
 use crate::engine::{Engine, Memory};
-use crate::formation::OwnAddress;
+use crate::formation::{Clearance, OwnAddress};
 use crate::handler::Answering;
 use crate::identity::Identity;
 use crate::node::Node;
@@ -137,7 +137,7 @@ impl Host {
             own_address: OwnAddress::new(Some(self.address.clone()), listener),
             peers,
             start_delay: START_DELAY,
-            expect: 0,
+            clearance: Clearance::Free { expect: 0 },
             raft: raft_config(),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),

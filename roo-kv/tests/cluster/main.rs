@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod expected;
+mod kin;
 mod names;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ impl Place {
             listener,
             advertise: None,
             secret: Secret::from_text(SECRET).unwrap(),
+            orchestrator: None,
             peers,
             start_delay: START_DELAY,
             expect: 0,
@@ -468,6 +470,7 @@ async fn node_in_a_process() {
         listener,
         advertise: None,
         secret: Secret::from_text(SECRET).unwrap(),
+        orchestrator: None,
         peers: if peers.is_empty() { Peers::Alone } else { Peers::List(peers) },
         start_delay: Duration::ZERO,
         expect: 0,

@@ -59,12 +59,12 @@ impl Names {
     }
 }
 
-fn host(number: u8) -> Ipv4Addr {
+pub(super) fn host(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, number)
 }
 
 /// Listeners with one port on 127.0.0.1, 127.0.0.2 and so on.
-fn listen_on_hosts<const N: usize>() -> [TcpListener; N] {
+pub(super) fn listen_on_hosts<const N: usize>() -> [TcpListener; N] {
     let taken = (0..100).find_map(|_| {
         let first = listen();
         let port = first.local_addr().unwrap().port();
@@ -75,7 +75,7 @@ fn listen_on_hosts<const N: usize>() -> [TcpListener; N] {
     taken.expect("there is a port that is free everywhere")
 }
 
-fn port(listener: &TcpListener) -> u16 {
+pub(super) fn port(listener: &TcpListener) -> u16 {
     listener.local_addr().unwrap().port()
 }
 

@@ -15,6 +15,7 @@ mod lock;
 mod logging;
 mod near;
 mod node;
+mod orchestrator;
 mod registrar;
 mod rotation;
 mod routes;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roo_acme::{Authority, Issuer, Names};
-use roo_kv::{Peers, Secret, Store};
+use roo_kv::{Orchestrator, Peers, Secret, Store};
 use roo_proxy::{AccessLog, Control, Events, Proxy};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::handover::{Handed, Named, Waiting};
+use super::orchestrator::Swarm;
 use super::signals::{self, Stop, Upgrade};
 use super::supervisor;
 use super::{
@@ -90,6 +91,7 @@ impl Node {
         }
         let bound = Bound::bind(&config, handed)?;
         let secret = secret(&config)?;
+        let orchestrator = orchestrator(&config);
         let enforced = config.secret.is_some() || config.token.is_some();
         let former = former_secret(&config)?.map(|secret| secret.sealer());
         let has_former = former.is_some();
@@ -103,6 +105,7 @@ impl Node {
             listener: bound.raft,
             advertise: config.advertise,
             secret,
+            orchestrator,
             peers: config.peers,
             start_delay: config.start_delay,
             expect: config.expect,
@@ -385,7 +388,7 @@ async fn loaded(books: Books) -> Result<(), Failure> {
     tokio::time::timeout(LOAD_TIMEOUT, loading).await.map_err(late)
 }
 
-/// The secret of the cluster: a person's, or one that a node alone made for itself.
+/// The secret of the cluster: a person's, or one that a node made for itself, which on Swarm may give way to that of others.
 fn secret(config: &Config) -> Result<Secret, Failure> {
     if let Some(secret) = &config.secret {
         return Ok(secret.clone());
@@ -393,20 +396,20 @@ fn secret(config: &Config) -> Result<Secret, Failure> {
     if config.peers != Peers::Alone && !config.swarm {
         return Err(Failure::Usage(
             "nodes that look for each other (--peers, --dns) must share a secret; make one with \
-             `openssl rand -hex 32` and give it to every node: --secret <text>, ROO_SECRET or ROO_SECRET_FILE"
+             `openssl rand -hex 32` and give it to every node: --secret <text>, ROO_SECRET or ROO_SECRET_FILE. Only tasks of \
+             a Docker Swarm service need none (--swarm)"
                 .to_owned(),
         ));
-    }
-    if config.peers != Peers::Alone {
-        tracing::warn!(
-            "no secret was given, so this node made one of its own, which no other node has; a cluster of several nodes \
-             needs one for all: openssl rand -hex 32 | docker secret create roo_secret - && \
-             docker service update --secret-add roo_secret roo_roo"
-        );
     }
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|error| Failure::Failed(format!("can't make {}: {error}", config.data_dir.display())))?;
     Secret::load_or_create(&crate::config::secret_path(&config.data_dir)).map_err(|e| Failure::Failed(e.to_string()))
+}
+
+/// Who vouches for the other nodes where nobody gave them a secret: the Swarm whose tasks they are.
+fn orchestrator(config: &Config) -> Option<Arc<dyn Orchestrator>> {
+    let vouched = config.secret.is_none() && config.peers != Peers::Alone && config.swarm;
+    vouched.then(|| Arc::new(Swarm(config.docker_host.clone())) as Arc<dyn Orchestrator>)
 }
 
 /// The secret that the node made for itself before a person gave one.

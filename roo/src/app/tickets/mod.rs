@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use roo_kv::{Batch, Entry, Event, Expect, PutOptions, Revision, Store};
+use roo_kv::{Batch, Entry, Event, Expect, PutOptions, Revision, Status, Store};
 use roo_proxy::Control;
 
 use self::ring::Ring;
@@ -29,6 +29,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10 * 60);
 pub(super) fn publish(store: &Store, vault: Arc<Vault>, control: Control) {
     let store = store.clone();
     tokio::spawn(async move {
+        // Until it is in a cluster a node may go by a secret that nobody else will have.
+        if store.status_changes().wait_for(Status::is_ready).await.is_err() {
+            return;
+        }
         let mut changes = store.watch(keys::TICKETS);
         let Ok(first) = changes.next_all().await else { return };
         let mut stored = latest(first, None);

@@ -1,0 +1,24 @@
+//! Docker Swarm as what vouches for the nodes of a stack that nobody gave a secret.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use roo_kv::{Kin, KinNetwork, KinTask, Orchestrator};
+
+/// The engine at this host, as `--docker-host` has it.
+#[derive(Debug)]
+pub(super) struct Swarm(pub(super) Option<String>);
+
+impl Orchestrator for Swarm {
+    fn kin(&self) -> BoxFuture<'_, Result<Kin, String>> {
+        async move { roo_docker::kin(self.0.as_deref()).await.map(as_kin).map_err(|error| error.to_string()) }.boxed()
+    }
+}
+
+fn as_kin(kin: roo_docker::Kin) -> Kin {
+    let task = |endpoint: roo_docker::Endpoint| KinTask { address: endpoint.address, token: endpoint.id.into() };
+    let networks = kin
+        .networks
+        .into_iter()
+        .map(|network| KinNetwork { own: task(network.own), others: network.others.into_iter().map(task).collect() });
+    Kin { service: kin.service, networks: networks.collect(), meant: kin.meant }
+}
