@@ -8,6 +8,7 @@
 use std::{collections::HashMap, fs, net::IpAddr};
 
 use crate::client::{Engine, EngineError};
+use crate::tls::Tls;
 
 /// The tasks of one service as seen from one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,22 +75,22 @@ pub(crate) struct OwnContainer {
     pub(crate) endpoints: HashMap<String, Endpoint>,
 }
 
-/// Asks the engine at `host` (see [`crate::Config::host`]) who the other tasks of this process's service are. Takes four
+/// Asks the engine at `host`, by TLS if it is given (see [`crate::Config`]), who the other tasks of this process's service are. Takes four
 /// calls of at most ten seconds each, and milliseconds as a rule. The future may be dropped.
 ///
 /// # Errors
 /// [`KinError`], whose text says what is waited for or missing.
-pub async fn kin(host: Option<&str>) -> Result<Kin, KinError> {
+pub async fn kin(host: Option<&str>, tls: Option<&Tls>) -> Result<Kin, KinError> {
     let container = own_container().ok_or(KinError::NoContainer)?;
-    kin_of(host, &container).await
+    kin_of(host, tls, &container).await
 }
 
 /// As [`kin`], seen from the task in this container.
 ///
 /// # Errors
 /// As [`kin`].
-pub async fn kin_of(host: Option<&str>, container: &str) -> Result<Kin, KinError> {
-    let engine = Engine::connect(host)?;
+pub async fn kin_of(host: Option<&str>, tls: Option<&Tls>, container: &str) -> Result<Kin, KinError> {
+    let engine = Engine::connect(host, tls)?;
     let Some(own) = engine.container(container).await? else { return Err(KinError::NoContainer) };
     let Some((service_id, service)) = own.service else { return Err(KinError::NoTask(container.to_owned())) };
     let mut networks = Vec::new();

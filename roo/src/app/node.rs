@@ -409,7 +409,7 @@ fn secret(config: &Config) -> Result<Secret, Failure> {
 /// Who vouches for the other nodes where nobody gave them a secret: the Swarm whose tasks they are.
 fn orchestrator(config: &Config) -> Option<Arc<dyn Orchestrator>> {
     let vouched = config.secret.is_none() && config.peers != Peers::Alone && config.swarm;
-    vouched.then(|| Arc::new(Swarm(config.docker_host.clone())) as Arc<dyn Orchestrator>)
+    vouched.then(|| Arc::new(Swarm(config.docker.clone())) as Arc<dyn Orchestrator>)
 }
 
 /// The secret that the node made for itself before a person gave one.

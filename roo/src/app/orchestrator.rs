@@ -4,13 +4,17 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use roo_kv::{Kin, KinNetwork, KinTask, Orchestrator};
 
-/// The engine at this host, as `--docker-host` has it.
+use crate::config::DockerAt;
+
+/// As this engine knows it.
 #[derive(Debug)]
-pub(super) struct Swarm(pub(super) Option<String>);
+pub(super) struct Swarm(pub(super) DockerAt);
 
 impl Orchestrator for Swarm {
     fn kin(&self) -> BoxFuture<'_, Result<Kin, String>> {
-        async move { roo_docker::kin(self.0.as_deref()).await.map(as_kin).map_err(|error| error.to_string()) }.boxed()
+        let DockerAt { host, tls } = &self.0;
+        let asking = roo_docker::kin(host.as_deref(), tls.as_ref());
+        async move { asking.await.map(as_kin).map_err(|error| error.to_string()) }.boxed()
     }
 }
 
