@@ -65,6 +65,21 @@ pub(crate) enum Outcome {
 pub(crate) struct ClaimLost;
 
 impl<V: Vault> Desk<V> {
+    /// An empty one.
+    pub(crate) fn new(vault: Arc<V>, authority: Authority, settings: Settings, claim: Claim) -> Self {
+        Self {
+            vault,
+            authority,
+            settings,
+            claim,
+            sessions: Sessions::default(),
+            books: Books::default(),
+            listed: Mutex::default(),
+            unsettled: RwLock::default(),
+            prober: Prober::default(),
+        }
+    }
+
     /// Brings `name` up to date. May be dropped at any await: the order is stored and will be continued.
     pub(crate) async fn work(&self, name: &str) -> Outcome {
         let result = match self.checked_and_issued(name).await {

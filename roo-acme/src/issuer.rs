@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Mutex, RwLock, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,14 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::agenda::{Agenda, DUE_MAX};
 use crate::attempts::Attempts;
 use crate::authority::Authority;
-use crate::books::Books;
 use crate::clock::Clock;
 use crate::desk::{Desk, Outcome};
 use crate::failure::{IssueError, with_sources};
 use crate::inventory::{Inventory, Names};
 use crate::memory::Memory;
-use crate::prober::Prober;
-use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::vault::{Claim, Vault, VaultError};
 use crate::wish::Wishes;
@@ -162,17 +159,7 @@ impl<V: Vault> Issuer<V> {
     }
 
     fn desk(&self, claim: Claim) -> Desk<V> {
-        Desk {
-            vault: self.vault.clone(),
-            authority: self.authority.clone(),
-            settings: self.settings.clone(),
-            claim,
-            sessions: Sessions::default(),
-            books: Books::default(),
-            listed: Mutex::default(),
-            unsettled: RwLock::default(),
-            prober: Prober::default(),
-        }
+        Desk::new(self.vault.clone(), self.authority.clone(), self.settings.clone(), claim)
     }
 
     /// Asks now and then what was left behind of names that nobody wants.
@@ -318,7 +305,7 @@ impl Jobs {
 }
 
 /// Keeps `claim` for as long as it can; returns when it is lost, or cannot be known to be ours any more.
-async fn keep_until_lost<V: Vault>(vault: &V, claim: &Claim, claimed_at: Instant, ttl: Duration) {
+pub(crate) async fn keep_until_lost<V: Vault>(vault: &V, claim: &Claim, claimed_at: Instant, ttl: Duration) {
     let mut ours_until = claimed_at + ttl;
     loop {
         sleep(ttl / 4).await;

@@ -24,6 +24,7 @@
 //! - Private keys leave this crate only as values for the vault; they have no `Debug` and are never logged.
 
 // API
+mod account;
 mod attempts;
 mod authority;
 mod cas;
@@ -68,6 +69,7 @@ mod unused;
 mod web;
 mod wildcard;
 
+pub use account::{RollOverError, roll_over};
 pub use attempts::Attempts;
 pub use authority::{AcmeConfig, Authority, AuthorityError, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
 pub use cas::{Cas, ExternalAccount};

@@ -12,12 +12,10 @@
 //!
 //! The intent to order is stored before the CA is asked, see [`crate::intent`].
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::acme::{Fault, Order, Session, Stage, StoredAccount};
+use crate::acme::{Fault, Order, Session, Stage};
 use crate::authority::{AcmeConfig, Authority};
 use crate::certificate::{Certificate, CertificateError};
 use crate::challenge::Challenge;
@@ -136,37 +134,6 @@ impl<V: Vault> Desk<V> {
             true => Ok(certificate),
             false => Err(CertificateError::Names { names: certificate.names, wanted: name.to_owned() }.into()),
         }
-    }
-
-    /// The cluster's account there, opened once under one claim.
-    pub(crate) async fn session(&self, config: &AcmeConfig) -> Result<Arc<Session>, IssueError> {
-        let cell = self.sessions.at(config);
-        cell.get_or_try_init(async || self.open(config).await.map(Arc::new)).await.cloned()
-    }
-
-    /// The cluster's account, registered if there is none yet.
-    async fn open(&self, config: &AcmeConfig) -> Result<Session, IssueError> {
-        if let Some(session) = self.restored(config).await? {
-            return Ok(session);
-        }
-        let registered = Session::register(config, &self.settings).await;
-        let (session, account) = registered.map_err(IssueError::Account)?;
-        if self.vault.create(&account_at(config), record::encode(&account)).await? {
-            tracing::info!(directory = config.directory, "registered an ACME account");
-            return Ok(session);
-        }
-        // Another node was first: its account counts, ours is forgotten.
-        let gone = || VaultError::unavailable("the ACME account was removed meanwhile").into();
-        self.restored(config).await?.ok_or_else(gone)
-    }
-
-    async fn restored(&self, config: &AcmeConfig) -> Result<Option<Session>, IssueError> {
-        let stored = self.read(account_at(config), record::decode::<StoredAccount>);
-        let Some(stored) = stored.await? else {
-            return Ok(None);
-        };
-        let restored = Session::restore(config, &self.settings, stored).await;
-        restored.map(Some).map_err(IssueError::Account)
     }
 
     /// The stored order for `name`, if the CA can still complete it.
@@ -365,7 +332,7 @@ fn order_of(name: &str) -> Item {
     Item::Order { name }
 }
 
-fn account_at(config: &AcmeConfig) -> Item {
+pub(crate) fn account_at(config: &AcmeConfig) -> Item {
     let directory = config.directory.clone();
     Item::Account { directory }
 }

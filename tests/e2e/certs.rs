@@ -75,6 +75,9 @@ async fn a_certificate_is_shown_renewed_and_revoked_from_any_node() -> Result<()
     .await?;
     let metrics = cluster.nodes[2].api.get("/metrics").await?.text();
     ensure!(metrics.contains("roo_tls_certs{state=\"revoked\"} 1"), "{metrics}");
+    // The account's key is changed by any node, and the next order is by the new one.
+    let said = ok(&cluster.nodes[1], &["cert", "account", "rollover"]).await.with_context(|| tail(&pebble.log()))?;
+    ensure!(said.starts_with("changed the key of https://"), "{said}");
     ok(&cluster.nodes[0], &["cert", "renew", name]).await?;
     ensure!(https.get(cluster.nodes[0].https, name, "/").await?.text() == "hello");
     Ok(())

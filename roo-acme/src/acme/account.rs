@@ -32,9 +32,15 @@ pub(crate) struct Session {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct StoredAccount {
     /// The account's URL, its name at the CA (RFC 8555 section 7.3).
-    url: String,
+    pub(crate) url: String,
     /// The account's key, PKCS#8 PEM.
-    key_pem: String,
+    pub(crate) key_pem: String,
+    /// The key that is taking its place; which of the two the CA knows must be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next_key_pem: Option<String>,
+    /// The contact that the CA was told last, empty = none; `None` if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) contact: Option<String>,
 }
 
 impl Session {
@@ -42,7 +48,7 @@ impl Session {
     /// bound to the external account, if one is configured.
     pub(crate) async fn register(config: &AcmeConfig, settings: &Settings) -> Result<(Self, StoredAccount), Fault> {
         let http = Https::new(config, settings)?;
-        let contact = config.email.as_ref().map(|email| format!("mailto:{}", email.trim()));
+        let contact = contact_of(config);
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let request = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let external = config.external_account.as_ref();
@@ -56,7 +62,12 @@ impl Session {
             error => Fault::from(error),
         })?;
         let key = KeyPair::try_from(credentials.private_key()).map_err(|_| BAD_KEY)?;
-        let stored = StoredAccount { url: account.id().to_owned(), key_pem: key.serialize_pem() };
+        let stored = StoredAccount {
+            url: account.id().to_owned(),
+            key_pem: key.serialize_pem(),
+            next_key_pem: None,
+            contact: Some(contact.concat()),
+        };
         let caller = Caller::new(http, &config.directory, &stored.url, Key::new(credentials.private_key())?);
         Ok((Self { account, caller }, stored))
     }
@@ -65,14 +76,38 @@ impl Session {
     pub(crate) async fn restore(
         config: &AcmeConfig,
         settings: &Settings,
-        stored: StoredAccount,
+        stored: &StoredAccount,
     ) -> Result<Self, Fault> {
         let http = Https::new(config, settings)?;
-        let key = PrivatePkcs8KeyDer::from_pem_slice(stored.key_pem.as_bytes()).map_err(|_| BAD_KEY)?;
+        let key = key_of(&stored.key_pem)?;
         let caller = Caller::new(http.clone(), &config.directory, &stored.url, Key::new(&key)?);
-        let account =
-            Account::builder_with_http(Box::new(http)).from_parts(stored.url, key, config.directory.clone()).await?;
+        let builder = Account::builder_with_http(Box::new(http));
+        let account = builder.from_parts(stored.url.clone(), key, config.directory.clone()).await?;
         Ok(Self { account, caller })
+    }
+
+    /// Has the CA take the account's next key (RFC 8555 section 7.3.5), unless it has taken it before. After
+    /// [`Fault::Refused`] and [`Fault::AccountGone`] it surely does not know the next one.
+    pub(crate) async fn change_key(
+        config: &AcmeConfig,
+        settings: &Settings,
+        stored: &StoredAccount,
+        next_pem: &str,
+    ) -> Result<(), Fault> {
+        let (key, next) = (Key::new(&key_of(&stored.key_pem)?)?, Key::new(&key_of(next_pem)?)?);
+        let caller = Caller::new(Https::new(config, settings)?, &config.directory, &stored.url, key);
+        match caller.knows(&next).await? {
+            true => Ok(()),
+            false => caller.change_key(&next).await,
+        }
+    }
+
+    /// Tells the CA whom to write to (RFC 8555 section 7.3.2), and gives what was told.
+    pub(crate) async fn tell_contact(&self, config: &AcmeConfig) -> Result<String, Fault> {
+        let contact = contact_of(config);
+        let told: Vec<&str> = contact.iter().map(String::as_str).collect();
+        self.account.update_contacts(&told).await?;
+        Ok(contact.unwrap_or_default())
     }
 
     /// A new order for `name` (RFC 8555 section 7.4), in place of the certificate `replaced` if the CA can know that
@@ -165,6 +200,21 @@ impl Session {
             Err(fault) => Err(fault),
         }
     }
+}
+
+impl StoredAccount {
+    /// Whether the CA is known to have been told the contact that is configured.
+    pub(crate) fn has_contact_of(&self, config: &AcmeConfig) -> bool {
+        self.contact == Some(contact_of(config).unwrap_or_default())
+    }
+}
+
+fn contact_of(config: &AcmeConfig) -> Option<String> {
+    config.email.as_ref().map(|email| format!("mailto:{}", email.trim()))
+}
+
+fn key_of(pem: &str) -> Result<PrivatePkcs8KeyDer<'static>, Fault> {
+    Ok(PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| BAD_KEY)?)
 }
 
 fn code_of(reason: Reason) -> RevocationReason {

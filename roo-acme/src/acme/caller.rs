@@ -1,7 +1,8 @@
-//! Signed requests that the ACME library has no word for: looking at the account, and at what it has ordered.
+//! Signed requests that the ACME library has no word for: looking at what the account has ordered, and giving it a key that
+//! was stored before.
 
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -27,6 +28,15 @@ pub(super) struct Caller {
 
 /// A key that signs requests: ECDSA on P-256 (ES256, RFC 7518 section 3.4).
 pub(super) struct Key(EcdsaKeyPair);
+
+/// Where things are (RFC 8555 section 7.1.1).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Directory {
+    new_nonce: String,
+    new_account: String,
+    key_change: Option<String>,
+}
 
 impl Caller {
     pub(super) fn new(http: Https, directory: &str, account: &str, key: Key) -> Self {
@@ -61,13 +71,48 @@ impl Caller {
         parse(&self.post(url, None).await?)
     }
 
-    /// Posts `payload`, or asks by an empty one. A nonce that is not taken is followed by another, which the CA gives
-    /// with its refusal (RFC 8555 section 6.5).
+    /// Whether the CA has an account with this key (RFC 8555 section 7.3.1).
+    pub(super) async fn knows(&self, key: &Key) -> Result<bool, Fault> {
+        let Directory { new_account, .. } = self.directory().await?;
+        let existing = json!({ "onlyReturnExisting": true });
+        match self.post_by(key, &json!({ "jwk": key.jwk() }), &new_account, Some(&existing)).await {
+            Ok(_) => Ok(true),
+            Err(Fault::AccountGone { .. } | Fault::Refused { .. }) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Puts `next` in the place of the account's key (RFC 8555 section 7.3.5).
+    pub(super) async fn change_key(&self, next: &Key) -> Result<(), Fault> {
+        let Directory { key_change: Some(url), .. } = self.directory().await? else {
+            return Err(Fault::Refused { reason: "it changes no keys of accounts".to_owned() });
+        };
+        let protected = json!({ "alg": "ES256", "jwk": next.jwk(), "url": url });
+        let change = json!({ "account": self.account, "oldKey": self.key.jwk() });
+        self.post(&url, Some(&next.signed(&protected, Some(&change))?)).await.map(drop)
+    }
+
     async fn post(&self, url: &str, payload: Option<&Value>) -> Result<Response<Bytes>, Fault> {
-        let mut nonce = self.nonce().await?;
+        self.post_by(&self.key, &json!({ "kid": self.account }), url, payload).await
+    }
+
+    /// Posts `payload`, or asks by an empty one, signed by `who`. A nonce that is not taken is followed by another, which
+    /// the CA gives with its refusal (RFC 8555 section 6.5).
+    async fn post_by(
+        &self,
+        key: &Key,
+        who: &Value,
+        url: &str,
+        payload: Option<&Value>,
+    ) -> Result<Response<Bytes>, Fault> {
+        let Directory { new_nonce, .. } = self.directory().await?;
+        let mut nonce = nonce_in(self.ask(Method::HEAD, &new_nonce).await?.headers())?;
         for _ in 0..NONCES_MAX {
-            let protected = json!({ "alg": "ES256", "kid": self.account, "nonce": nonce, "url": url });
-            let body = self.key.signed(&protected, payload)?.to_string();
+            let mut protected = json!({ "alg": "ES256", "nonce": nonce, "url": url });
+            if let (Some(protected), Some(who)) = (protected.as_object_mut(), who.as_object()) {
+                protected.extend(who.clone());
+            }
+            let body = key.signed(&protected, payload)?.to_string();
             let request =
                 Request::builder().method(Method::POST).uri(url).header(CONTENT_TYPE, "application/jose+json");
             let answer =
@@ -84,14 +129,8 @@ impl Caller {
         Err(Fault::Unreachable { reason: "it takes none of its own nonces".to_owned() })
     }
 
-    async fn nonce(&self) -> Result<String, Fault> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Directory {
-            new_nonce: String,
-        }
-        let Directory { new_nonce } = parse(&self.ask(Method::GET, &self.directory).await?)?;
-        nonce_in(self.ask(Method::HEAD, &new_nonce).await?.headers())
+    async fn directory(&self) -> Result<Directory, Fault> {
+        parse(&self.ask(Method::GET, &self.directory).await?)
     }
 
     async fn ask(&self, method: Method, url: &str) -> Result<Response<Bytes>, Fault> {
@@ -105,6 +144,13 @@ impl Key {
     pub(super) fn new(der: &PrivatePkcs8KeyDer<'_>) -> Result<Self, Fault> {
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der());
         Ok(Self(key.map_err(|_| Error::KeyRejected)?))
+    }
+
+    /// The public half (RFC 7518 section 6.2.1): the point is uncompressed, both halves behind one byte.
+    fn jwk(&self) -> Value {
+        let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
+        let text = |half: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(half);
+        json!({ "kty": "EC", "crv": "P-256", "x": text(x), "y": text(y) })
     }
 
     /// `payload`, or nothing, with its signature (RFC 7515 section 7.2.2).
@@ -151,7 +197,7 @@ const LISTED_MAX: usize = 10_000;
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, KeyPair as _, UnparsedPublicKey};
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
     use super::*;
 

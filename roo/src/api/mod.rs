@@ -2,6 +2,7 @@
 
 mod access;
 mod access_log;
+mod accounts;
 mod audit;
 mod backup;
 mod body;
@@ -68,6 +69,9 @@ pub(crate) struct Api {
     pub(crate) catalog: CatalogBook,
     pub(crate) registrar: Registrar,
     pub(crate) certificates: CertificateBook,
+    /// Who signs certificates, and how it is asked.
+    pub(crate) authority: roo_acme::Authority,
+    pub(crate) issuing: roo_acme::Settings,
     pub(crate) client_certificates: ClientCertificateBook,
     pub(crate) swarm: Option<SwarmBook>,
     pub(crate) metrics: Metrics,
@@ -134,6 +138,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/roo/v1/certs/{name}", delete(certs::remove))
         .route("/roo/v1/certs/{name}/renew", post(certs::renew))
         .route("/roo/v1/certs/{name}/revoke", post(certs::revoke))
+        .route("/roo/v1/accounts/rollover", post(accounts::roll_over))
         .route("/roo/v1/client-certificates", get(client_certificates::list))
         .route("/roo/v1/client-certificates/{name}", put(client_certificates::put).delete(client_certificates::remove))
         .route("/roo/v1/secret", get(secret::show).post(secret::change))

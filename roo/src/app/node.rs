@@ -173,9 +173,10 @@ impl Node {
             keys: config.keys,
             ..roo_acme::Settings::default()
         };
-        let issuer = Issuer::new(vault.clone(), config.authority, wanted, certificates.inventory(), nudges)
+        let authority = config.authority;
+        let issuer = Issuer::new(vault.clone(), authority.clone(), wanted, certificates.inventory(), nudges)
             .with_wishes(wishes)
-            .with_settings(issuing);
+            .with_settings(issuing.clone());
         let mut tasks = vec![
             tokio::spawn(issue(issuer, loading.clone(), shutdown.clone())),
             serve_api(
@@ -188,6 +189,8 @@ impl Node {
                     catalog,
                     registrar: Registrar::new(store.clone()),
                     certificates: certificates.clone(),
+                    authority,
+                    issuing,
                     client_certificates,
                     swarm,
                     metrics,

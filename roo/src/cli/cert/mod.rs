@@ -1,5 +1,6 @@
-//! `roo cert ls|show|renew|revoke|import|export|rm`, `roo cert client add|ls|rm`.
+//! `roo cert ls|show|renew|revoke|import|export|rm`, `roo cert account rollover`, `roo cert client add|ls|rm`.
 
+mod account;
 mod client;
 mod files;
 mod migrate;
@@ -45,6 +46,9 @@ enum Verb {
         /// As `roo cert ls` shows it
         name: String,
     },
+    /// The cluster's accounts at CAs
+    #[command(subcommand)]
+    Account(account::Verb),
     /// Certificates that services are shown: a route names one as tls.client_certificate
     #[command(subcommand)]
     Client(client::Verb),
@@ -69,6 +73,7 @@ pub(super) async fn run(noun: &Noun) -> Result<(), Failure> {
         Verb::Import(args) => files::import(client, args).await,
         Verb::Export(args) => files::export(client, args).await,
         Verb::Rm { name } => kv::confirm(client, &client.send(Method::DELETE, &path(name), Bytes::new()).await?),
+        Verb::Account(verb) => account::run(client, verb).await,
         Verb::Client(verb) => client::run(client, verb).await,
     }
 }
