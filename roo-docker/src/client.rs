@@ -1,7 +1,7 @@
 //! The Docker engine, as far as Roo asks it. The only module that names bollard.
 //!
-//! All calls are GET on `/events`, `/services`, `/tasks`, `/images/<name>/json`, `/containers/<id>/json`, `/networks/<id>` and
-//! `/_ping`, so a read-only socket is enough.
+//! All calls are GET on `/events`, `/services`, `/tasks`, `/images/<name>/json`, `/containers/json`,
+//! `/containers/<id>/json`, `/networks/<id>` and `/_ping`, so a read-only socket is enough.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,9 +19,11 @@ use bollard::{
     },
 };
 use futures_util::{Stream, StreamExt};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::{
+    containers,
     description::Description,
     kin::{Endpoint, OwnContainer},
     labels::{Exposed, Ports},
@@ -109,11 +111,20 @@ impl Engine {
     pub(crate) async fn tasks(&self, which: &Which<'_>) -> Result<Vec<Listed>, EngineError> {
         const CALL: &str = "list tasks";
         let path = format!("/tasks?filters={}", which.filters());
-        let answer = match timeout(CALL_TIMEOUT, self.wire.get(&path)).await {
-            Err(_) => return Err(EngineError::Timeout { call: CALL, after: CALL_TIMEOUT }),
-            Ok(answer) => answer.map_err(|error| self.failed(CALL, error))?,
+        self.list(CALL, &path).await
+    }
+
+    /// The running containers of this engine. As [`tasks`](Self::tasks).
+    pub(crate) async fn containers(&self) -> Result<Vec<containers::Listed>, EngineError> {
+        self.list("list containers", "/containers/json").await
+    }
+
+    async fn list<T: DeserializeOwned>(&self, call: &'static str, path: &str) -> Result<Vec<T>, EngineError> {
+        let answer = match timeout(CALL_TIMEOUT, self.wire.get(path)).await {
+            Err(_) => return Err(EngineError::Timeout { call, after: CALL_TIMEOUT }),
+            Ok(answer) => answer.map_err(|error| self.failed(call, error))?,
         };
-        serde_json::from_slice(&answer).map_err(|error| self.failed(CALL, WireError::Answer(error.to_string())))
+        serde_json::from_slice(&answer).map_err(|error| self.failed(call, WireError::Answer(error.to_string())))
     }
 
     fn failed(&self, call: &'static str, error: WireError) -> EngineError {
@@ -180,7 +191,7 @@ impl Engine {
     /// What happens to containers of this engine. Ends as [`events`](Self::events) does.
     pub(crate) fn container_events(&self) -> impl Stream<Item = Result<ContainerEvent, EngineError>> {
         let list = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
-        let actions = list(&["kill", "stop", "die", "health_status"]);
+        let actions = list(&["start", "kill", "stop", "die", "health_status"]);
         let filters = HashMap::from([("type", list(&["container"])), ("event", actions)]);
         let options = EventsOptionsBuilder::new().filters(&filters).build();
         let refined = |error| refine(&self.host, "send events", error);

@@ -13,6 +13,7 @@
 //! them: whoever receives the snapshots does. Reading labels is [`settle`], a pure function, which files can be given to
 //! as well.
 
+mod containers;
 mod signals;
 mod snapshot;
 mod watcher;
@@ -30,10 +31,11 @@ mod tls;
 mod wire;
 
 pub use claims::settle;
+pub use containers::{Containers, follow_containers};
 pub use description::Description;
 pub use kin::{Endpoint, Kin, KinError, KinNetwork, kin, kin_of};
 pub use labels::{Exposed, Ports};
-pub use signals::{Stopping, follow_signals};
+pub use signals::Stopping;
 pub use snapshot::{
     LabelRoute, Problem, Service, Setting, SettingValue, Severity, Snapshot, State, Target, Task, TaskState,
 };

@@ -1,17 +1,11 @@
 //! What the engine of this machine says of its containers the moment it happens: tasks that end without the swarm having
 //! wanted it, or before it tells.
 
-use std::{collections::HashMap, time::Duration};
-
-use futures_util::{StreamExt, pin_mut};
-use tokio::{sync::mpsc, time::sleep};
-use tokio_util::sync::CancellationToken;
+use std::collections::HashMap;
 
 use crate::{
-    backoff::Backoff,
-    client::{Engine, EngineError},
-    tls::Tls,
-    watcher::keep_alive,
+    client::Engine,
+    containers::{self, SWARM_TASK},
 };
 
 /// A task of this machine that ends or is ill: it is to get nothing new.
@@ -19,7 +13,7 @@ use crate::{
 pub struct Stopping {
     /// The full name of its service.
     pub service: String,
-    /// The engine's id of it.
+    /// The engine's id of it; of a container without a service the container's.
     pub task: String,
 }
 
@@ -42,57 +36,10 @@ enum Meaning {
     Signalled(i32),
 }
 
-/// Follows the containers of the engine at `host` (see [`crate::Config::host`]) until `shutdown`, whatever part the
-/// engine has in a swarm. Must be called inside a tokio runtime.
-///
-/// Never fails: an engine that is away is tried again with growing pauses up to `retry_max`, without a word, since the
-/// watch of services tells of it.
-pub fn follow_signals(
-    host: Option<String>,
-    tls: Option<Tls>,
-    retry_max: Duration,
-    shutdown: CancellationToken,
-) -> mpsc::Receiver<Stopping> {
-    let (sender, stopping) = mpsc::channel(NOTICES_MAX);
-    tokio::spawn(async move {
-        shutdown.run_until_cancelled(run(host, tls, retry_max, sender)).await;
-    });
-    stopping
-}
-
-async fn run(host: Option<String>, tls: Option<Tls>, retry_max: Duration, sender: mpsc::Sender<Stopping>) {
-    let mut backoff = Backoff::new(RETRY_MIN.min(retry_max), retry_max);
-    loop {
-        let error = match Engine::connect(host.as_deref(), tls.as_ref()) {
-            Ok(engine) => tokio::select! {
-                error = listen(&engine, &sender, &mut backoff) => error,
-                error = keep_alive(&engine, PING) => error,
-            },
-            Err(error) => error,
-        };
-        tracing::debug!(%error, "the containers of this machine are not seen; tried again");
-        sleep(backoff.pause()).await;
-    }
-}
-
-async fn listen(engine: &Engine, sender: &mpsc::Sender<Stopping>, backoff: &mut Backoff) -> EngineError {
-    let events = engine.container_events();
-    pin_mut!(events);
-    loop {
-        match events.next().await {
-            Some(Ok(event)) => {
-                backoff.reset();
-                if let Some(stopping) = event.task()
-                    && ends(engine, &event).await
-                    && sender.send(stopping).await.is_err()
-                {
-                    return EngineError::EventsEnded;
-                }
-            }
-            Some(Err(error)) => return error,
-            None => return EngineError::EventsEnded,
-        }
-    }
+/// What an event says of requests, if it says anything: whose they are not to be any more.
+pub(crate) async fn stopping(engine: &Engine, event: &ContainerEvent) -> Option<Stopping> {
+    let stopping = event.task().or_else(|| containers::instance(event))?;
+    ends(engine, event).await.then_some(stopping)
 }
 
 async fn ends(engine: &Engine, event: &ContainerEvent) -> bool {
@@ -109,8 +56,8 @@ async fn ends(engine: &Engine, event: &ContainerEvent) -> bool {
 impl ContainerEvent {
     /// The task that the container is, if it is one.
     fn task(&self) -> Option<Stopping> {
-        let label = |name: &str| self.attributes.get(&format!("com.docker.swarm.{name}")).cloned();
-        Some(Stopping { service: label("service.name")?, task: label("task.id")? })
+        let label = |name: &str| self.attributes.get(name).cloned();
+        Some(Stopping { service: label("com.docker.swarm.service.name")?, task: label(SWARM_TASK)? })
     }
 
     fn meaning(&self) -> Meaning {
@@ -146,14 +93,6 @@ fn number(signal: &str) -> Option<i32> {
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
-
-/// Notices that wait to be written.
-const NOTICES_MAX: usize = 1024;
-
-const RETRY_MIN: Duration = Duration::from_millis(250);
-
-/// How often a silent engine is asked whether it is still there.
-const PING: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {

@@ -155,7 +155,7 @@ impl Tasks {
             let tasks: Vec<Task> = tasks.collect();
             let lost = own.iter().find(|(_, known)| reached(known).is_none());
             if let (Some((_, known)), false) = (lost, service.routes.is_empty()) {
-                problems.push(unreachable(known, service.network.clone()).problem(&service.name, NETWORK.to_owned()));
+                problems.push(problem(service, &known.attachments));
             }
             service.tasks = tasks;
         }
@@ -164,8 +164,12 @@ impl Tasks {
 }
 
 /// Why no address of a task can be reached.
-fn unreachable(known: &Known, asked: Option<String>) -> Fault {
-    let networks = known.attachments.iter().map(|attachment| attachment.network.clone()).collect::<Vec<_>>();
+pub(crate) fn problem(service: &Service, attachments: &[Attachment]) -> Problem {
+    unreachable(attachments, service.network.clone()).problem(&service.name, NETWORK.to_owned())
+}
+
+fn unreachable(attachments: &[Attachment], asked: Option<String>) -> Fault {
+    let networks = attachments.iter().map(|attachment| attachment.network.clone()).collect::<Vec<_>>();
     match asked {
         Some(value) if !networks.iter().any(|network| is_called(network, &value)) => {
             Fault::NetworkNotJoined { value, networks }
@@ -176,7 +180,7 @@ fn unreachable(known: &Known, asked: Option<String>) -> Fault {
 }
 
 /// The first address that is in one of our networks, in the network that was asked for if one was.
-fn address(attachments: &[Attachment], asked: Option<&str>, nets: &[IpNet]) -> Option<IpAddr> {
+pub(crate) fn address(attachments: &[Attachment], asked: Option<&str>, nets: &[IpNet]) -> Option<IpAddr> {
     let fits = |attachment: &&Attachment| asked.is_none_or(|asked| is_called(&attachment.network, asked));
     let addresses = attachments.iter().filter(fits).map(|attachment| attachment.address);
     addresses.into_iter().find(|address| subnets::reach(nets, *address))

@@ -377,7 +377,7 @@ fn tasks(snapshot: &Snapshot) -> BTreeMap<&str, &[crate::snapshot::Task]> {
     with_tasks.map(|service| (service.id.as_str(), service.tasks.as_slice())).collect()
 }
 
-fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

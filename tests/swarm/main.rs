@@ -15,6 +15,7 @@ mod image;
 mod live;
 mod options;
 mod origin;
+mod plain;
 mod rounds;
 mod shell;
 mod tasks;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         trial("three_nodes_form_one_cluster_and_answer", 3, forms::three_nodes_form_one_cluster_and_answer),
         trial("tasks_are_known_to_all_nodes", 3, tasks::tasks_are_known_to_all_nodes),
         trial("another_node_writes_when_one_hangs", 3, tasks::another_node_writes_when_one_hangs),
+        trial("containers_without_a_service_are_served", 3, plain::containers_without_a_service_are_served),
         trial("a_label_is_live_on_all_nodes", 3, live::a_label_is_live_on_all_nodes),
         trial("no_request_fails", 3, rounds::no_request_fails),
     ];

@@ -50,6 +50,8 @@ pub(crate) struct Script {
     pub(crate) tasks: Vec<Value>,
     /// Said instead of them.
     pub(crate) tasks_refused: Option<Answer>,
+    /// The containers that run, as they are listed.
+    pub(crate) running: Vec<Value>,
     /// By id; others are not there.
     pub(crate) containers: HashMap<String, Answer>,
     /// By name; others are not there.
@@ -79,6 +81,7 @@ impl FakeEngine {
             ping: Answer::raw("OK"),
             tasks: Vec::new(),
             tasks_refused: None,
+            running: Vec::new(),
             containers: HashMap::new(),
             images: HashMap::new(),
             events: None,
@@ -186,6 +189,7 @@ async fn answer(request: Request<Incoming>, script: Arc<Mutex<Script>>) -> Resul
                 None => return Ok(Response::new(open_stream(&mut script))),
             },
             "/tasks" => script.tasks_refused.clone().unwrap_or_else(|| tasks(&script.tasks, request.uri().query())),
+            "/containers/json" => Answer::json(&json!(script.running)),
             container if container.starts_with("/containers/") => {
                 let id = container.trim_start_matches("/containers/").trim_end_matches("/json");
                 script.containers.get(id).cloned().unwrap_or_else(|| Answer::error(404, "No such container"))
@@ -299,6 +303,28 @@ pub(crate) fn task(id: &str, service: &str, state: &str, desired: &str, address:
             { "Network": { "ID": "net", "Spec": { "Name": "forenet" } }, "Addresses": [format!("{address}/24")] },
         ],
     })
+}
+
+/// A container that `docker run` has started, with the native label for this host.
+pub(crate) fn container(id: &str, name: &str, host: &str, address: &str) -> Value {
+    json!({
+        "Id": id,
+        "Names": [format!("/{name}")],
+        "Image": "x:latest",
+        "Labels": { "roo.host": host },
+        "State": "running",
+        "Status": "Up 2 seconds",
+        "Ports": [{ "PrivatePort": 80, "Type": "tcp" }],
+        "NetworkSettings": { "Networks": { "forenet": { "IPAddress": address } } },
+    })
+}
+
+/// An event of a container that is no task, as one line.
+pub(crate) fn plain_event(action: &str, container: &str, name: &str) -> String {
+    let actor = json!({ "ID": container, "Attributes": { "name": name, "image": "x:latest" } });
+    let event =
+        json!({ "Type": "container", "Action": action, "Actor": actor, "scope": "local", "time": 1, "timeNano": 1 });
+    format!("{event}\n")
 }
 
 /// An event of the container of a task, as one line.

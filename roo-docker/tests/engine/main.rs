@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod containers;
 mod fake;
 mod real;
 mod signals;

@@ -1,14 +1,12 @@
 //! What an engine says of its own containers.
 
-use std::time::Duration;
-
 use roo_docker::Stopping;
 use serde_json::json;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::{Answer, FakeEngine, container_event};
-use crate::watched::{PATIENCE, eventually};
+use crate::watched::{PATIENCE, config, eventually};
 
 struct Followed {
     stopping: mpsc::Receiver<Stopping>,
@@ -18,8 +16,7 @@ struct Followed {
 impl Followed {
     fn new(engine: &FakeEngine) -> Self {
         let shutdown = CancellationToken::new();
-        let host = Some(engine.socket().display().to_string());
-        Self { stopping: roo_docker::follow_signals(host, None, Duration::from_millis(20), shutdown.clone()), shutdown }
+        Self { stopping: roo_docker::follow_containers(config(engine), shutdown.clone()).stopping, shutdown }
     }
 
     async fn next(&mut self) -> String {

@@ -1,9 +1,9 @@
 //! An engine on the network, before which TLS is spoken.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use roo_docker::{Stopping, Tls};
+use roo_docker::{Config, Stopping, Tls};
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixStream};
@@ -14,7 +14,7 @@ use tokio_rustls::{
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::{FakeEngine, container_event, site, task};
-use crate::watched::{PATIENCE, Watched, eventually};
+use crate::watched::{PATIENCE, Watched, config, eventually};
 
 /// A CA, and a folder with what it has signed.
 struct Pki {
@@ -101,8 +101,8 @@ async fn an_engine_is_followed_by_tls_with_a_certificate() {
     watched.until("the task", |snapshot| snapshot.services.iter().any(|service| service.tasks.len() == 1)).await;
 
     let shutdown = CancellationToken::new();
-    let retry = Duration::from_millis(20);
-    let mut stopping = roo_docker::follow_signals(Some(host), Some(pki.client()), retry, shutdown.clone());
+    let config = Config { host: Some(host), tls: Some(pki.client()), ..config(&engine) };
+    let mut stopping = roo_docker::follow_containers(config, shutdown.clone()).stopping;
     eventually("both event streams open", || engine.emit("") > 1).await;
     engine.emit(&container_event("die", "c", "t1", None));
     let told = tokio::time::timeout(PATIENCE, stopping.recv()).await.unwrap();

@@ -27,18 +27,7 @@ impl Watched {
     }
 
     pub(crate) fn with(engine: &FakeEngine, adjust: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config {
-            host: Some(format!("unix://{}", engine.socket().display())),
-            tls: None,
-            debounce: Duration::from_millis(20),
-            tasks_moving: Duration::from_millis(20),
-            tasks_quiet: Duration::from_millis(20),
-            subnets: Subnets::Fixed(vec!["10.0.0.0/24".parse().unwrap(), "10.0.1.0/24".parse().unwrap()]),
-            resync: NEVER,
-            ping: NEVER,
-            retry: Duration::from_millis(20),
-            not_manager_retry: Duration::from_millis(20),
-        };
+        let mut config = config(engine);
         adjust(&mut config);
         let shutdown = CancellationToken::new();
         let watcher = roo_docker::watch(config, shutdown.clone());
@@ -65,6 +54,22 @@ impl Watched {
         let like =
             |snapshot: &Snapshot| matches!(&snapshot.state, State::Unreachable { error } if error.contains(text));
         self.until(&what, like).await
+    }
+}
+
+/// With pauses short where a test waits for them, and without resync.
+pub(crate) fn config(engine: &FakeEngine) -> Config {
+    Config {
+        host: Some(format!("unix://{}", engine.socket().display())),
+        tls: None,
+        debounce: Duration::from_millis(20),
+        tasks_moving: Duration::from_millis(20),
+        tasks_quiet: Duration::from_millis(20),
+        subnets: Subnets::Fixed(vec!["10.0.0.0/24".parse().unwrap(), "10.0.1.0/24".parse().unwrap()]),
+        resync: NEVER,
+        ping: NEVER,
+        retry: Duration::from_millis(20),
+        not_manager_retry: Duration::from_millis(20),
     }
 }
 

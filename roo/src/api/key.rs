@@ -53,8 +53,9 @@ pub(super) fn accepts(key: &Key, value: &[u8]) -> Result<(), ApiError> {
             )
             .hint("write the route under an origin that ends with :https"));
         }
-        if route.source.is_some_and(|source| source.starts_with(crate::app::SWARM_SOURCE_PREFIX)) {
-            return Err(ApiError::bad_request("bad-route", "`source` says that a Swarm label wrote this route")
+        let labels = [crate::app::SWARM_SOURCE_PREFIX, crate::app::PLAIN_SOURCE_PREFIX];
+        if route.source.is_some_and(|source| labels.iter().any(|label| source.starts_with(label))) {
+            return Err(ApiError::bad_request("bad-route", "`source` says that a label wrote this route")
                 .hint("leave `source` out: the watcher removes routes of its own when their service is gone"));
         }
     }

@@ -113,7 +113,7 @@ fn services<'a>(instances: impl Iterator<Item = &'a Arc<Instance>>) -> ServiceTa
     for instance in instances {
         let name = || instance.service.to_string();
         services.entry(name()).or_default().push(endpoint(instance));
-        if instance.source.as_str() == swarm::SOURCE {
+        if [swarm::SOURCE, swarm::PLAIN_SOURCE].contains(&instance.source.as_str()) {
             tasks.entry(name()).or_default().push(endpoint(instance));
         }
     }

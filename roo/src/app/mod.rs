@@ -39,7 +39,7 @@ pub(crate) use registrar::{Registered, Registrar};
 pub(crate) use rotation::{Report, Rotation, RotationError};
 pub(crate) use routes::RouteBook;
 pub(crate) use signals::Stop;
-pub(crate) use swarm::{Refused, SOURCE_PREFIX as SWARM_SOURCE_PREFIX, SwarmBook, draw};
+pub(crate) use swarm::{PLAIN_SOURCE_PREFIX, Refused, SOURCE_PREFIX as SWARM_SOURCE_PREFIX, SwarmBook, draw};
 pub(crate) use tokens::{Grant, TokenBook, TokenError};
 pub(crate) use vault::Vault;
 pub(crate) use wishes::WishError;

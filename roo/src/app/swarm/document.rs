@@ -27,12 +27,17 @@ pub(crate) struct Drawn {
 /// # Errors
 /// Each label at fault, in the words of the proxy. One that is refused does not hide another.
 pub(crate) fn draw(service: &str, asked: &LabelRoute) -> Result<Drawn, Vec<Refused>> {
+    draw_for(SOURCE_PREFIX, service, asked)
+}
+
+/// The same for another kind of source.
+pub(super) fn draw_for(source: &str, service: &str, asked: &LabelRoute) -> Result<Drawn, Vec<Refused>> {
     let refused = |label: &str, message: String| Refused { label: label.to_owned(), message };
     let origin = origin(asked)
         .parse()
         .map_err(|error: roo_proxy::OriginError| vec![refused(&asked.label, error.to_string())])?;
     let to: Vec<Value> = asked.to.iter().map(|target| destination(&target.url, target.weight)).collect();
-    let mut document = json!({ "to": to, "source": format!("{SOURCE_PREFIX}{service}") });
+    let mut document = json!({ "to": to, "source": format!("{source}{service}") });
     let mut route = parse(&document).map_err(|message| vec![refused(&asked.to_label, message)])?;
     let mut faults = Vec::new();
     for setting in &asked.settings {

@@ -16,6 +16,8 @@ use crate::keys;
 
 /// The door of tasks.
 pub(crate) const SOURCE: &str = "docker";
+/// The door of containers that belong to no service.
+pub(crate) const PLAIN_SOURCE: &str = "container";
 /// How long tasks are believed to be where they were seen last.
 pub(super) const TTL: Duration = Duration::from_secs(30);
 /// Where nothing says on which port a service listens. A destination names its own.
@@ -39,14 +41,14 @@ pub(super) enum Change {
     Delete { key: Key, seen: Revision },
 }
 
-/// Follows what is in the store. Records that are no tasks, or can't be read, are passed over.
-pub(super) fn apply(records: &mut Records, batch: Batch) {
+/// Follows what is in the store. Records of other doors, and those that can't be read, are passed over.
+pub(super) fn apply(records: &mut Records, batch: Batch, door: &str) {
     if batch.reset {
         records.clear();
     }
     for event in batch.events {
         match event {
-            Event::Put { key, entry, .. } => match record(&entry) {
+            Event::Put { key, entry, .. } => match record(&entry, door) {
                 Some(record) => drop(records.insert(key, record)),
                 None => drop(records.remove(&key)),
             },
@@ -55,18 +57,18 @@ pub(super) fn apply(records: &mut Records, batch: Batch) {
     }
 }
 
-fn record(entry: &Entry) -> Option<Record> {
-    let instance = Instance::parse(&entry.value).ok().filter(|instance| instance.source.as_str() == SOURCE)?;
+fn record(entry: &Entry, door: &str) -> Option<Record> {
+    let instance = Instance::parse(&entry.value).ok().filter(|instance| instance.source.as_str() == door)?;
     Some(Record { revision: entry.mod_revision, lease: entry.lease, instance })
 }
 
 /// What to write so that the store has the tasks that are seen, all on `lease`. What stops does not come back: whoever
 /// said so first knew more.
-pub(super) fn plan(snapshot: &Snapshot, records: &Records, lease: LeaseId) -> Vec<Change> {
+pub(super) fn plan(snapshot: &Snapshot, records: &Records, lease: LeaseId, door: &str) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut seen = BTreeSet::new();
     for (service, task) in snapshot.services.iter().flat_map(|s| s.tasks.iter().map(move |task| (s, task))) {
-        let Some(mut instance) = instance(service, task) else { continue };
+        let Some(mut instance) = instance(service, task, door) else { continue };
         let key = keys::instance(&instance.service, &instance.id);
         let record = records.get(&key);
         if record.is_some_and(|record| record.instance.state == State::Stopping) {
@@ -88,13 +90,13 @@ pub(super) fn plan(snapshot: &Snapshot, records: &Records, lease: LeaseId) -> Ve
 }
 
 /// A task as an instance; `None` if Swarm calls its service as no service may be called.
-fn instance(service: &Service, task: &Task) -> Option<Instance> {
+fn instance(service: &Service, task: &Task, door: &str) -> Option<Instance> {
     Some(Instance {
         service: service.name.parse::<ServiceName>().ok()?,
         id: task.id.parse::<InstanceId>().ok()?,
         address: Address { host: Host::Ip(task.address), port: service.port.unwrap_or(PORT) },
         node: None,
-        source: source(),
+        source: door.parse::<Source>().ok()?,
         state: match task.state {
             TaskState::Running => State::Up,
             TaskState::Stopping => State::Stopping,
@@ -103,10 +105,6 @@ fn instance(service: &Service, task: &Task) -> Option<Instance> {
         metadata: Metadata::default(),
         ttl: Some(TTL),
     })
-}
-
-fn source() -> Source {
-    SOURCE.parse().expect("a door of lower-case letters")
 }
 
 /// The names in destinations that may be services of the Swarm.

@@ -38,7 +38,7 @@ fn written(changes: &[Change], lease: LeaseId) -> Records {
 #[test]
 fn what_is_as_it_was_is_not_written_again() {
     let seen = snapshot(vec![task("a", TaskState::Running), task("b", TaskState::Stopping)]);
-    let changes = plan(&seen, &Records::new(), LEASE);
+    let changes = plan(&seen, &Records::new(), LEASE, SOURCE);
     let [Change::Put { instance: first, seen: None, .. }, Change::Put { key, instance, .. }] = &changes[..] else {
         panic!("{changes:?}")
     };
@@ -48,26 +48,28 @@ fn what_is_as_it_was_is_not_written_again() {
     assert_eq!(instance.source.as_str(), SOURCE);
 
     let records = written(&changes, LEASE);
-    assert_eq!(plan(&seen, &records, LEASE), []);
-    assert_eq!(plan(&seen, &records, LeaseId(8)).len(), 2, "they hang on another lease, which nobody keeps");
-    let gone = plan(&snapshot(vec![task("a", TaskState::Running)]), &records, LEASE);
+    assert_eq!(plan(&seen, &records, LEASE, SOURCE), []);
+    assert_eq!(plan(&seen, &records, LeaseId(8), SOURCE).len(), 2, "they hang on another lease, which nobody keeps");
+    let gone = plan(&snapshot(vec![task("a", TaskState::Running)]), &records, LEASE, SOURCE);
     assert!(matches!(&gone[..], [Change::Delete { seen: Revision(5), .. }]), "{gone:?}");
 }
 
 #[test]
 fn what_stops_does_not_come_back() {
     let seen = snapshot(vec![task("a", TaskState::Running)]);
-    let mut records = written(&plan(&seen, &Records::new(), LEASE), LEASE);
+    let mut records = written(&plan(&seen, &Records::new(), LEASE, SOURCE), LEASE);
     for record in records.values_mut() {
         record.instance.state = State::Stopping;
     }
-    assert_eq!(plan(&seen, &records, LEASE), [], "its own engine has seen more than the list");
+    assert_eq!(plan(&seen, &records, LEASE, SOURCE), [], "its own engine has seen more than the list");
 }
 
 #[test]
 fn instances_of_other_doors_are_left_alone() {
     let seen = snapshot(vec![task("a", TaskState::Running)]);
-    let [Change::Put { key, instance, .. }] = &plan(&seen, &Records::new(), LEASE)[..] else { panic!("one change") };
+    let [Change::Put { key, instance, .. }] = &plan(&seen, &Records::new(), LEASE, SOURCE)[..] else {
+        panic!("one change")
+    };
     let entry = |instance: &Instance| Entry {
         value: instance.to_json().into(),
         create_revision: Revision(1),
@@ -78,9 +80,9 @@ fn instances_of_other_doors_are_left_alone() {
     let put = |instance: &Instance| Event::Put { key: key.clone(), entry: entry(instance), previous: None };
     let batch = |instance| Batch { reset: true, events: vec![put(instance)], revision: Revision(1) };
     let mut records = Records::new();
-    apply(&mut records, batch(instance));
+    apply(&mut records, batch(instance), SOURCE);
     assert_eq!(records.len(), 1);
-    apply(&mut records, batch(&Instance { source: Source::api(), ..instance.clone() }));
+    apply(&mut records, batch(&Instance { source: Source::api(), ..instance.clone() }), SOURCE);
     assert!(records.is_empty());
 }
 

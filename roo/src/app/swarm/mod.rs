@@ -7,11 +7,11 @@
 mod document;
 mod instances;
 mod notices;
+mod plain;
 mod plan;
 mod writer;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use roo_docker::{Service, Snapshot, State};
 use roo_kv::Store;
@@ -24,15 +24,14 @@ use super::registrar::Registrar;
 use super::routes::RouteBook;
 use crate::config::DockerAt;
 pub(crate) use document::{Refused, draw};
-pub(crate) use instances::SOURCE;
+pub(crate) use instances::{PLAIN_SOURCE, SOURCE};
+use plain::Plain;
+pub(crate) use plain::SOURCE_PREFIX as PLAIN_SOURCE_PREFIX;
 use plan::Conflict;
 use writer::Writer;
 
 /// Begins the `source` of routes that come from labels; the service's name follows.
 pub(crate) const SOURCE_PREFIX: &str = "docker:";
-
-/// The longest pause before an engine that is away is asked for its containers again.
-const SIGNALS_RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// What this node knows about the Swarm.
 #[derive(Clone)]
@@ -41,6 +40,8 @@ pub(crate) struct SwarmBook {
     conflicts: watch::Receiver<Vec<Conflict>>,
     handle: roo_docker::Handle,
     locks: Locks,
+    containers: watch::Receiver<Arc<Snapshot>>,
+    plain_conflicts: watch::Receiver<Vec<Conflict>>,
 }
 
 impl SwarmBook {
@@ -56,13 +57,23 @@ impl SwarmBook {
         }
         summary["problems"] = json!(snapshot.problems);
         summary["conflicts"] = json!(*self.conflicts.borrow());
+        let plain = self.containers.borrow().clone();
+        summary["containers"] = json!(plain.services);
+        let mut list = |name: &str, more: Value| {
+            if let (Some(list), Value::Array(more)) = (summary[name].as_array_mut(), more) {
+                list.extend(more);
+            }
+        };
+        list("problems", json!(plain.problems));
+        list("conflicts", json!(*self.plain_conflicts.borrow()));
         summary["writer"] = json!(self.locks.holder(writer::LOCK).await);
         summary
     }
 
     /// How many labels are not followed, or not as they stand.
     pub(crate) fn rejected(&self) -> usize {
-        self.snapshots.borrow().problems.len() + self.conflicts.borrow().len()
+        let of_services = self.snapshots.borrow().problems.len() + self.conflicts.borrow().len();
+        of_services + self.containers.borrow().problems.len() + self.plain_conflicts.borrow().len()
     }
 
     /// Looks at the services now.
@@ -87,13 +98,22 @@ pub(super) fn publish(
     routes: &RouteBook,
     shutdown: CancellationToken,
 ) -> SwarmBook {
-    let stopping = roo_docker::follow_signals(host.clone(), tls.clone(), SIGNALS_RETRY_MAX, shutdown.clone());
-    tokio::spawn(notices::mark(stopping, Registrar::new(store.clone()), shutdown.clone()));
     let config = roo_docker::Config { host, tls, ..roo_docker::Config::default() };
+    let containers = roo_docker::follow_containers(config.clone(), shutdown.clone());
+    tokio::spawn(notices::mark(containers.stopping, Registrar::new(store.clone()), shutdown.clone()));
+    let (plain_sender, plain_conflicts) = watch::channel(Vec::new());
+    tokio::spawn(Plain::new(store.clone(), containers.snapshots.clone(), plain_sender).run(shutdown.clone()));
     let watcher = roo_docker::watch(config, shutdown.clone());
     let (conflict_sender, conflicts) = watch::channel(Vec::new());
     let locks = Locks::new(store.clone());
-    let book = SwarmBook { snapshots: watcher.snapshots.clone(), conflicts, handle: watcher.handle, locks };
+    let book = SwarmBook {
+        snapshots: watcher.snapshots.clone(),
+        conflicts,
+        handle: watcher.handle,
+        locks,
+        containers: containers.snapshots,
+        plain_conflicts,
+    };
     let writer = Writer::new(store, routes.follow(), watcher.snapshots, book.handle.clone(), conflict_sender);
     tokio::spawn(writer.run(shutdown));
     book

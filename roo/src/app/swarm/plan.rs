@@ -9,6 +9,7 @@ use roo_proxy::Route;
 
 use super::SOURCE_PREFIX;
 use super::document::{self, Drawn, Refused};
+use super::plain;
 use crate::app::routes::Routes;
 use crate::keys;
 
@@ -57,6 +58,9 @@ pub(super) fn plan(snapshot: &Snapshot, current: &Routes) -> Plan {
     for (key, wish) in &desired {
         let stored = current.get(key);
         match stored.map(|stored| &stored.parsed) {
+            Some(Ok((_, present))) if is_of_container(present) => plan.conflicts.push(wish.conflict(
+                "a container that belongs to no service has this origin; take the label from one of the two",
+            )),
             Some(Ok((_, present))) if !ours(present) => plan.conflicts.push(wish.conflict(
                 "a route that was written by hand has this origin and stays; remove it with `roo route rm` if the \
                  label shall decide",
@@ -100,6 +104,10 @@ impl Desired<'_> {
             message: message.to_owned(),
         }
     }
+}
+
+fn is_of_container(route: &Route) -> bool {
+    route.source.as_deref().is_some_and(|source| source.starts_with(plain::SOURCE_PREFIX))
 }
 
 fn ours(route: &Route) -> bool {

@@ -90,7 +90,7 @@ impl Writer {
                 changed = self.routes.changed() => if changed.is_err() { return },
                 batch = self.instances.next() => match batch {
                     Ok(batch) => {
-                        instances::apply(&mut self.records, batch);
+                        instances::apply(&mut self.records, batch, instances::SOURCE);
                         self.has_records = true;
                     }
                     Err(_) => return,
@@ -159,7 +159,7 @@ impl Writer {
                 return Ok(());
             }
         };
-        let changes = instances::plan(snapshot, &self.records, lease);
+        let changes = instances::plan(snapshot, &self.records, lease, instances::SOURCE);
         if changes.is_empty() {
             return Ok(());
         }
@@ -234,7 +234,7 @@ impl Change {
 }
 
 impl instances::Change {
-    fn parts(&self, lease: LeaseId) -> (Compare, Op) {
+    pub(super) fn parts(&self, lease: LeaseId) -> (Compare, Op) {
         match self {
             Self::Put { key, instance, seen } => {
                 let value = Bytes::from(instance.to_json());
