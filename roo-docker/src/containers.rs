@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::{StreamExt, pin_mut};
@@ -91,7 +92,8 @@ async fn listen(engine: &Engine, sender: &mpsc::Sender<Stopping>, changed: &watc
     }
 }
 
-/// Reads all containers at the start, after events and once per resync.
+/// Reads all containers at the start, after events and once per resync. The engine may tell of an end a moment before its
+/// list does: after events it is asked twice.
 async fn follow(
     engine: &Engine,
     config: &Config,
@@ -99,6 +101,7 @@ async fn follow(
     mut changed: watch::Receiver<()>,
     backoff: &mut Backoff,
 ) -> EngineError {
+    let mut pause = config.resync;
     loop {
         changed.mark_unchanged();
         let began = Instant::now();
@@ -108,8 +111,11 @@ async fn follow(
         }
         backoff.reset();
         tokio::select! {
-            Ok(()) = changed.changed() => sleep_until(began + config.debounce).await,
-            () = sleep(config.resync) => {}
+            Ok(()) = changed.changed() => {
+                sleep_until(began + config.debounce).await;
+                pause = SETTLE.min(config.resync);
+            }
+            () = sleep(pause) => pause = config.resync,
         }
     }
 }
@@ -272,6 +278,9 @@ fn services(mut listed: Vec<Listed>, nets: &[IpNet]) -> (Vec<Service>, Vec<crate
 
 /// Tells a task of a swarm from other containers.
 pub(crate) const SWARM_TASK: &str = "com.docker.swarm.task.id";
+
+/// From a look after an event to the next one.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Notices that wait to be written.
 const NOTICES_MAX: usize = 1024;

@@ -39,8 +39,11 @@ async fn containers_come_and_go_with_the_events_of_any_engine() {
     until("the one that is left", &|snapshot| hosts(snapshot) == ["b.example"]).await;
 
     eventually("the event stream opens", || engine.emit("") > 0).await;
-    engine.script().running.clear();
+    let asked = engine.asked("/containers/json");
     engine.emit(&plain_event("die", "c2", "api.v1"));
+    eventually("it is asked", || engine.asked("/containers/json") > asked).await;
+    // The list was behind the event.
+    engine.script().running.clear();
     until("none", &|snapshot| snapshot.services.is_empty()).await;
     let told = timeout(PATIENCE, followed.stopping.recv()).await.unwrap();
     assert_eq!(told, Some(Stopping { service: "api-v1".to_owned(), task: "c2".to_owned() }));
