@@ -229,7 +229,11 @@ impl<'a> Sending<'a> {
                 Err(Missed::Unheard(failure)) if !self.entry.upstreams.may_retry() => {
                     return Err(Missed::Over(failure));
                 }
-                Err(Missed::Unheard(_)) => {}
+                Err(Missed::Unheard(_)) => {
+                    // The other ones may have ended with it, and it is repeated only once: on a new one, or elsewhere.
+                    self.repeats();
+                    break;
+                }
                 done => return done,
             }
             self.repeats();

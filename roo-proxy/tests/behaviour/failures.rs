@@ -207,6 +207,38 @@ async fn a_get_on_a_stale_connection_is_repeated() {
 }
 
 #[tokio::test]
+async fn a_get_is_repeated_on_a_new_connection_if_all_kept_ones_are_stale() {
+    let (turn, both) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Barrier::new(2)));
+    let upstream = Upstream::listen(move |mut socket| {
+        let (is_stale, both) = (turn.fetch_add(1, Ordering::SeqCst) < 2, both.clone());
+        async move {
+            loop {
+                if crate::upstream::read_head(&mut socket).await.is_empty() {
+                    return;
+                }
+                if is_stale {
+                    // Neither is free for the other request.
+                    both.wait().await;
+                }
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                tokio::io::AsyncWriteExt::write_all(&mut socket, answer).await.unwrap();
+                if is_stale {
+                    crate::upstream::read_head(&mut socket).await;
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let bench = Bench::start();
+    bench.routes(&[("shop.test:http", upstream.url())]);
+    let (one, other) = tokio::join!(get(bench.http, "shop.test"), get(bench.http, "shop.test"));
+    assert_eq!((status(&one), status(&other)), (200, 200));
+    assert_eq!(status(&get(bench.http, "shop.test").await), 200);
+    assert_eq!(upstream.connections(), 3);
+}
+
+#[tokio::test]
 async fn a_post_is_never_sent_twice() {
     let (bench, (upstream, requests)) = (Bench::start(), stale().await);
     bench.routes(&[("shop.test:http", upstream.url())]);
