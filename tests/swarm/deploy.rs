@@ -19,19 +19,31 @@ pub const ROO: &str = "roo_roo";
 pub enum Trust {
     /// A Docker secret that all have.
     Secret,
+    /// None: tasks of Roo's service know each other by what their engines tell.
+    Kin,
 }
 
 /// Deploys Roo to all nodes and waits until they are one cluster.
 pub async fn roo(fleet: &Fleet, trust: Trust) -> Result<()> {
+    roo_with(fleet, trust, &[]).await
+}
+
+/// As [`roo`], with settings of the deploying shell.
+pub async fn roo_with(fleet: &Fleet, trust: Trust, settings: &[(&str, &str)]) -> Result<()> {
     let manager = fleet.node(1);
     manager.docker(&["network", "create", "-d", "overlay", "--attachable", "forenet"]).await?;
     for id in manager.docker(&["node", "ls", "-q"]).await?.lines() {
-        manager.docker(&["node", "update", "--label-add", "load_balancer=true", id]).await?;
+        label(manager, id).await?;
     }
     step("docker stack deploy -c roo-docker-compose.yml roo");
-    stack(manager, trust, &[]).await?;
+    stack(manager, trust, settings).await?;
     let nodes: Vec<&Engine> = fleet.nodes().iter().collect();
     one_cluster(&nodes, nodes.len()).await
+}
+
+/// Has Roo run on a node.
+pub async fn label(manager: &Engine, id: &str) -> Result<()> {
+    manager.docker(&["node", "update", "--label-add", "load_balancer=true", id]).await.map(drop)
 }
 
 /// Deploys the stack file, with settings of the deploying shell.

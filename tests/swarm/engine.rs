@@ -25,27 +25,19 @@ pub struct Engine {
     pub address: Ipv4Addr,
     directory: PathBuf,
     namespace: String,
+    run: Run,
     daemon: Option<Child>,
 }
 
 impl Engine {
-    /// Makes the namespace and its cable to the bridge.
+    /// A node that is connected to the bridge; its engine is down.
     pub fn new(run: Run, number: usize) -> Result<Self> {
         let directory = run.directory().join(number.to_string());
         std::fs::create_dir_all(&directory)?;
         let namespace = format!("{}-{number}", run.bridge());
-        let (cable, bridge) = (format!("{}v{number}", run.bridge()), run.bridge());
         let address = run.address(10 + u8::try_from(number)?);
-        run_now("ip", &["netns", "add", &namespace])?;
-        run_now("ip", &["link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", &namespace])?;
-        run_now("ip", &["link", "set", &cable, "master", &bridge, "up"])?;
-        let inside = |args: &[&str]| run_now("ip", &[&["-n", &namespace], args].concat());
-        inside(&["link", "set", "lo", "up"])?;
-        inside(&["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
-        inside(&["link", "set", "eth0", "up"])?;
-        // Else each look-up of a name outside would wait for its time to be over.
-        inside(&["route", "add", "unreachable", "default"])?;
-        let engine = Self { number, address, directory, namespace, daemon: None };
+        let engine = Self { number, address, directory, namespace, run, daemon: None };
+        engine.lay_cable()?;
         let path = |name: &str| engine.directory.join(name);
         let settings = json!({
             "data-root": path("data"), "exec-root": path("exec"), "pidfile": path("pid"),
@@ -54,6 +46,26 @@ impl Engine {
         std::fs::create_dir(path("run"))?;
         std::fs::write(path("daemon.json"), settings.to_string())?;
         Ok(engine)
+    }
+
+    /// The bridge's end of the node's cable.
+    fn cable(&self) -> String {
+        format!("{}v{}", self.run.bridge(), self.number)
+    }
+
+    /// Makes the namespace and its cable to the bridge.
+    fn lay_cable(&self) -> Result<()> {
+        let (namespace, bridge) = (&self.namespace, self.run.bridge());
+        let cable = self.cable();
+        run_now("ip", &["netns", "add", namespace])?;
+        run_now("ip", &["link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", namespace])?;
+        run_now("ip", &["link", "set", &cable, "master", &bridge, "up"])?;
+        let inside = |args: &[&str]| run_now("ip", &[&["-n", namespace], args].concat());
+        inside(&["link", "set", "lo", "up"])?;
+        inside(&["addr", "add", &format!("{}/24", self.address), "dev", "eth0"])?;
+        inside(&["link", "set", "eth0", "up"])?;
+        // Else each look-up of a name outside would wait for its time to be over.
+        inside(&["route", "add", "unreachable", "default"]).map(drop)
     }
 
     /// Starts the engine, for the first time or again, and waits until it answers.
@@ -74,6 +86,37 @@ impl Engine {
         until("the engine answers", async || self.docker(&["info"]).await.map(drop))
             .await
             .with_context(|| format!("engine {}:\n{}", self.number, self.log_end()))
+    }
+
+    /// Joins the swarm of a manager as another one.
+    pub async fn join(&self, manager: &Engine) -> Result<()> {
+        let token = manager.docker(&["swarm", "join-token", "-q", "manager"]).await?;
+        let (own, there) = (self.address.to_string(), format!("{}:2377", manager.address));
+        self.docker(&["swarm", "join", "--advertise-addr", &own, "--token", &token, &there]).await.map(drop)
+    }
+
+    /// The node's id in the swarm.
+    pub async fn id(&self) -> Result<String> {
+        self.docker(&["info", "--format", "{{.Swarm.NodeID}}"]).await
+    }
+
+    /// Ends the engine and all that runs on it at once, as a power cut would.
+    pub async fn kill(&mut self) -> Result<()> {
+        kill_all_under(&self.directory);
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.wait().await?;
+        }
+        // What the engine had set up for its containers is gone with a machine's power as well.
+        run_now("ip", &["netns", "del", &self.namespace])?;
+        drop(run_now("ip", &["link", "del", &self.cable()]));
+        self.lay_cable()
+    }
+
+    /// Ends the engine alone; what runs on it goes on until it is started again, or gets none.
+    pub async fn kill_engine_alone(&mut self) -> Result<()> {
+        let mut daemon = self.daemon.take().context("the engine is down")?;
+        daemon.kill().await?;
+        Ok(())
     }
 
     /// Where clients reach the engine.

@@ -28,6 +28,7 @@ const DIRECTORIES: &str = "roo-swarm-";
 pub struct Fleet {
     run: Run,
     nodes: Vec<Engine>,
+    images: Option<Images>,
 }
 
 /// The names of what a process makes.
@@ -41,29 +42,36 @@ impl Fleet {
     pub async fn up(count: usize) -> Result<Self> {
         clear_leftovers();
         // From here on it is taken down, however far it comes.
-        let mut fleet = Self { run: Run { process: std::process::id() }, nodes: Vec::new() };
+        let mut fleet = Self { run: Run { process: std::process::id() }, nodes: Vec::new(), images: None };
         fleet.run.lay_bridge()?;
         for number in 1..=count {
             fleet.nodes.push(Engine::new(fleet.run, number)?);
         }
         try_join_all(fleet.nodes.iter_mut().map(Engine::start)).await?;
         let (first, others) = fleet.nodes.split_first().context("a fleet has nodes")?;
-        let address = first.address.to_string();
-        first.docker(&["swarm", "init", "--advertise-addr", &address]).await?;
-        let token = first.docker(&["swarm", "join-token", "-q", "manager"]).await?;
+        first.docker(&["swarm", "init", "--advertise-addr", &first.address.to_string()]).await?;
         for node in others {
-            let own = node.address.to_string();
-            let manager = format!("{address}:2377");
-            node.docker(&["swarm", "join", "--advertise-addr", &own, "--token", &token, &manager]).await?;
+            node.join(first).await?;
         }
         Ok(fleet)
     }
 
     /// Brings the images of Roo and of the service behind it to all nodes.
-    pub async fn load_images(&self) -> Result<()> {
+    pub async fn load_images(&mut self) -> Result<()> {
         let first = self.nodes.first().context("a fleet has nodes")?;
         let images = Images::of_this_build(first, &self.run.directory()).await?;
         try_join_all(self.nodes.iter().map(|node| images.load(node))).await?;
+        self.images = Some(images);
+        Ok(())
+    }
+
+    /// One more node, of the swarm that `manager` is in, with the images.
+    pub async fn add(&mut self, manager: usize) -> Result<()> {
+        let mut node = Engine::new(self.run, self.nodes.len() + 1)?;
+        node.start().await?;
+        node.join(self.node(manager)).await?;
+        self.images.as_ref().context("the images were not built")?.load(&node).await?;
+        self.nodes.push(node);
         Ok(())
     }
 
@@ -75,6 +83,10 @@ impl Fleet {
     /// A node by its number, from 1.
     pub fn node(&self, number: usize) -> &Engine {
         &self.nodes[number - 1]
+    }
+
+    pub fn node_mut(&mut self, number: usize) -> &mut Engine {
+        &mut self.nodes[number - 1]
     }
 }
 

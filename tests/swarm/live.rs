@@ -43,7 +43,7 @@ pub async fn a_label_is_live_on_all_nodes(fleet: &mut Fleet) -> Result<()> {
 }
 
 /// Sets a label of a service by the engine's API, which takes less time than the command line.
-async fn label(manager: &Engine, service: &str, name: &str, value: &str) -> Result<()> {
+pub async fn label(manager: &Engine, service: &str, name: &str, value: &str) -> Result<()> {
     let path = format!("/services/{service}");
     let found: Value = manager.ask(Method::GET, &path, None).await?.json()?;
     let version = found["Version"]["Index"].as_u64().context("a service without a version")?;
@@ -52,7 +52,8 @@ async fn label(manager: &Engine, service: &str, name: &str, value: &str) -> Resu
     manager.ask(Method::POST, &format!("{path}/update?version={version}"), Some(&spec)).await.map(drop)
 }
 
-async fn answers(node: &Engine, host: &str) -> Result<()> {
+/// Waits until a node has a live route for a host.
+pub async fn answers(node: &Engine, host: &str) -> Result<()> {
     let address = SocketAddr::from((node.address, 80));
     until("the route is live", async || {
         let answer = tokio::time::timeout(Duration::from_secs(5), send(address, request(Method::GET, host, "/", "")));

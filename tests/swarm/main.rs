@@ -12,12 +12,15 @@ mod engine;
 mod fleet;
 mod forms;
 mod image;
+mod life;
 mod live;
 mod options;
 mod origin;
 mod plain;
+mod polled;
 mod rounds;
 mod shell;
+mod stage;
 mod tasks;
 mod traffic;
 
@@ -42,10 +45,12 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let trials = vec![
         trial("three_nodes_form_one_cluster_and_answer", 3, forms::three_nodes_form_one_cluster_and_answer),
+        trial("the_stack_file_alone_makes_one_cluster", 3, forms::the_stack_file_alone_makes_one_cluster),
         trial("tasks_are_known_to_all_nodes", 3, tasks::tasks_are_known_to_all_nodes),
         trial("another_node_writes_when_one_hangs", 3, tasks::another_node_writes_when_one_hangs),
         trial("containers_without_a_service_are_served", 3, plain::containers_without_a_service_are_served),
         trial("a_label_is_live_on_all_nodes", 3, live::a_label_is_live_on_all_nodes),
+        trial("the_cluster_follows_the_swarm", 3, life::the_cluster_follows_the_swarm),
         trial("no_request_fails", 3, rounds::no_request_fails),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
