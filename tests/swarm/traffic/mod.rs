@@ -69,7 +69,7 @@ async fn ask_all(clients: Arc<Clients>, stop: CancellationToken) {
             async move { clients.ask(kind, number).await }
         };
         under_way.spawn(begin(kind_of(number)));
-        if number % LONG_ONES_EACH == 0 {
+        if number.is_multiple_of(LONG_ONES_EACH) {
             under_way.spawn(begin(Kind::Download));
             under_way.spawn(begin(Kind::Socket));
         }
