@@ -59,7 +59,7 @@ async fn a_node_is_drained(fleet: &Fleet) -> Result<()> {
 async fn an_engine_is_restarted(fleet: &mut Fleet) -> Result<()> {
     let number = writer(fleet).await?;
     step(&format!("the engine of node {number}, which writes routes, is restarted"));
-    fleet.node_mut(number).kill_engine_alone().await?;
+    fleet.node_mut(number).stop().await?;
     let others: Vec<&Engine> = fleet.nodes().iter().filter(|node| node.number != number).collect();
     live_on(&others, "first.test").await?;
     fleet.node_mut(number).start().await?;
