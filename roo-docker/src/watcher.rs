@@ -216,10 +216,9 @@ impl Pilot {
                     sleep_until(began + self.config.debounce).await;
                     self.moved_at = Instant::now();
                 }
-                error = self.follow_tasks(engine, resync) => match error {
-                    Some(error) => return error,
-                    // A request, or time for the next look.
-                    None => {}
+                // Without an error it is a request, or time for the next look.
+                error = self.follow_tasks(engine, resync) => if let Some(error) = error {
+                    return error;
                 },
             }
             quiet = self.config.resync;
