@@ -8,6 +8,7 @@ use rustls_pki_types::pem::PemObject;
 
 use crate::cas::{Cas, ExternalAccount};
 use crate::challenge::Challenges;
+use crate::limits::Limits;
 
 /// Let's Encrypt, trusted by browsers.
 pub const LETS_ENCRYPT_PRODUCTION: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -39,6 +40,8 @@ pub struct AcmeConfig {
     pub external_account: Option<ExternalAccount>,
     /// How names are proven to it; the same for all CAs.
     pub challenges: Challenges,
+    /// How much it allows.
+    pub limits: Limits,
     /// The profile to order by (draft-ietf-acme-profiles); `None` = the CA's default.
     pub profile: Option<String>,
 }
@@ -57,6 +60,7 @@ impl AcmeConfig {
             extra_roots_pem: None,
             external_account: None,
             challenges: Challenges::default(),
+            limits: Limits::known(directory),
             profile: None,
         }
     }

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 
 use tokio::sync::{Mutex, RwLock};
 
-use crate::acme::Listed;
+use crate::acme::{Fault, Listed};
 use crate::attempts::Attempts;
 use crate::authority::{AcmeConfig, Authority};
 use crate::backoff::Backoff;
 use crate::books::Books;
 use crate::certificate::{Certificate, Facts, Managed};
-use crate::choice::{Choice, choose};
+use crate::choice::{Choice, Held, Seeker, choose};
 use crate::failure::{IssueError, with_sources};
 use crate::internal::InternalCa;
 use crate::prober::Prober;
@@ -50,8 +50,8 @@ pub(crate) enum Outcome {
     Issued { facts: Facts },
     /// It failed; other names would fail as well before `pause_until`.
     Failed { attempts: Attempts, pause_until: Option<Timestamp> },
-    /// No CA is to be bothered before, with any name.
-    Held { until: Timestamp },
+    /// It waits, and maybe others with it.
+    Held(Held),
     /// Nobody wants the name; what is kept of it stays until it is looked at again.
     Unused { look_at: Timestamp },
     /// Nothing is kept of the name any more.
@@ -114,10 +114,15 @@ impl<V: Vault> Desk<V> {
             return Ok(Outcome::Current { facts, attempts: None, renewal });
         }
         let ca = match self.authority.for_name(name) {
-            Authority::Acme(cas) => match self.choice(cas, name, attempts.as_ref(), asked).await? {
-                Choice::Ask(config) => Some(config),
-                Choice::Wait(until) => return Ok(Outcome::Held { until }),
-            },
+            Authority::Acme(cas) => {
+                // What failed before somebody asked for another try does not hold it back.
+                let attempts =
+                    attempts.as_ref().filter(|attempts| asked.is_none_or(|wish| attempts.last_at >= wish.at));
+                match self.reserved(cas, name, known, renewal.as_ref(), attempts).await? {
+                    Choice::Ask(config, purpose) => Some((config, purpose)),
+                    Choice::Wait(held) => return Ok(Outcome::Held(held)),
+                }
+            }
             Authority::Internal | Authority::Off => None,
         };
         tracing::info!(name, ?urgency, "getting a certificate");
@@ -125,13 +130,20 @@ impl<V: Vault> Desk<V> {
             self.look_at(name);
         }
         let timeout = self.settings.order_timeout;
-        let issued = tokio::time::timeout(timeout, self.issue(name, ca, certificate.as_ref())).await;
+        let issued =
+            tokio::time::timeout(timeout, self.issue(name, ca.map(|(config, _)| config), certificate.as_ref())).await;
         let new = match issued.unwrap_or(Err(IssueError::TooSlow { timeout })) {
             Ok(new) => new.facts(),
-            Err(error) => return Ok(self.fail(name, ca, &error).await?),
+            Err(error) => {
+                if let Some((config, purpose)) = ca {
+                    self.note_fruitless(config, name, purpose, &error).await?;
+                }
+                return Ok(self.fail(name, ca.map(|(config, _)| config), &error).await?);
+            }
         };
-        if let Some(config) = ca {
+        if let Some((config, _)) = ca {
             self.note_well(config).await?;
+            self.note_issued(config, name).await?;
         }
         if new.managed == Managed::Import {
             if let Some(wish) = &wish {
@@ -215,6 +227,10 @@ impl<V: Vault> Desk<V> {
                 Ok(Some(renewal))
             }
             Ok(None) => Ok(Some(Renewal::unsupported(&facts, now))),
+            Err(IssueError::Acme(Fault::Silent)) => {
+                self.note_silent(config).await?;
+                Ok(Some(Renewal::unsupported(&facts, now)))
+            }
             Err(error) if error.is_claim_lost() => Err(error),
             Err(error) => {
                 tracing::debug!(name, %error, "the CA does not say when to renew");
@@ -303,6 +319,9 @@ impl<V: Vault> Desk<V> {
             Authority::Acme(cas) if cas.is_choice() => Some(cas),
             _ => None,
         };
+        if let (Some(config), IssueError::Unproven { .. }) = (ca, error) {
+            self.note_unproven(config, name).await?;
+        }
         let mut failure = error.failure(now);
         if let (Some(config), Some(_)) = (ca, cas) {
             failure.error = format!("{}: {}", config.directory, failure.error);
@@ -318,10 +337,13 @@ impl<V: Vault> Desk<V> {
             self.note_trouble(config, now, attempts.next_at).await?;
         }
         if let (Some(cas), Some(at)) = (cas, &failure.ca) {
-            attempts.next_at = match choose(cas, name, Some(&attempts), &self.books.ledgers(), None, now) {
-                Choice::Ask(other) if other.directory != *at => now,
-                Choice::Ask(_) => attempts.next_at,
-                Choice::Wait(until) => attempts.next_at.min(until),
+            let spent = self.spent(name).await.unwrap_or_default();
+            let seeker =
+                Seeker { name, facts: None, renewal: None, attempts: Some(&attempts), spent: &spent, begun: None };
+            attempts.next_at = match choose(cas, &seeker, &self.books.ledgers(), now) {
+                Choice::Ask(other, _) if other.directory != *at => now,
+                Choice::Ask(..) => attempts.next_at,
+                Choice::Wait(held) => attempts.next_at.min(held.until),
             };
         }
         // By the clock of the node that was asked, which may be ahead of ours.

@@ -91,6 +91,7 @@ impl IssueError {
                 Fault::Unreachable { .. }
                 | Fault::Limited { .. }
                 | Fault::Slow { .. }
+                | Fault::Silent
                 | Fault::Profile { .. }
                 | Fault::Setup(_) => false,
             },
@@ -193,9 +194,11 @@ fn kind_of(fault: &Fault, now: Timestamp) -> (FailureKind, Option<Timestamp>) {
             (FailureKind::Unreachable, retry_at)
         }
         // Nothing was ordered with a profile that the CA has not.
-        Fault::Unreachable { .. } | Fault::AccountGone { .. } | Fault::OrderGone { .. } | Fault::Profile { .. } => {
-            (FailureKind::Unreachable, None)
-        }
+        Fault::Unreachable { .. }
+        | Fault::AccountGone { .. }
+        | Fault::OrderGone { .. }
+        | Fault::Profile { .. }
+        | Fault::Silent => (FailureKind::Unreachable, None),
         Fault::Refused { .. } | Fault::Unwilling { .. } | Fault::NotOffered { .. } | Fault::Setup(_) => {
             (FailureKind::Refused, None)
         }

@@ -14,14 +14,14 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::agenda::{Agenda, DUE_MAX};
+use crate::agenda::Agenda;
 use crate::attempts::Attempts;
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::desk::{Desk, Outcome};
 use crate::failure::{IssueError, with_sources};
 use crate::inventory::{Inventory, Names};
-use crate::memory::Memory;
+use crate::memory::{Memory, World};
 use crate::settings::Settings;
 use crate::vault::{Claim, Vault, VaultError};
 use crate::wish::Wishes;
@@ -78,8 +78,8 @@ impl<V: Vault> Issuer<V> {
         let mut reachable = true;
         while !shutdown.is_cancelled() {
             self.take_stock(&mut notes).await;
-            self.look(&mut notes, &BTreeSet::new());
-            if notes.agenda.is_empty() {
+            self.look(&mut notes);
+            if !notes.memory.is_due() {
                 let pause = self.pause(&notes);
                 tokio::select! {
                     () = shutdown.cancelled() => {}
@@ -110,13 +110,14 @@ impl<V: Vault> Issuer<V> {
         let mut lost = desk.open_books().await.is_err();
         while !lost {
             self.take_stock(notes).await;
-            self.look(notes, &jobs.names());
+            notes.memory.note_silent(&self.authority, desk.silent());
+            self.look(notes);
             while jobs.len() < self.settings.concurrent_orders_max.max(1) {
                 let busy = jobs.names();
-                let Some(name) = notes.agenda.take(|name| !busy.contains(name)) else { break };
+                let Some(name) = notes.memory.next(&busy) else { break };
                 let wanted = self.is_wanted(&name);
                 if !wanted && self.settings.retire_after.is_none() {
-                    continue;
+                    break;
                 }
                 jobs.start(&desk, name, wanted);
             }
@@ -131,7 +132,10 @@ impl<V: Vault> Issuer<V> {
                 () = sleep(pause) => {}
                 Some((name, outcome)) = jobs.next(&desk.settings.clock) => match outcome {
                     Outcome::ClaimLost => lost = true,
-                    outcome => notes.take(name, outcome),
+                    outcome => {
+                        notes.memory.note(&self.authority, name, outcome);
+                        notes.agenda.touch();
+                    }
                 },
             }
         }
@@ -179,19 +183,23 @@ impl<V: Vault> Issuer<V> {
     }
 
     fn pause(&self, notes: &Notes) -> Duration {
-        notes.agenda.pause(self.settings.clock.now(), self.settings.look_again)
+        notes.agenda.pause(self.settings.clock.now(), notes.memory.wakes_at(), self.settings.look_again)
     }
 
-    fn look(&mut self, notes: &mut Notes, busy: &BTreeSet<String>) {
+    fn look(&mut self, notes: &mut Notes) {
         let Notes { memory, agenda } = notes;
         let inputs = &mut self.inputs;
-        if inputs.have_changed() {
-            agenda.touch();
-        }
         agenda.look(|| {
-            let (wanted, have) = (inputs.wanted.borrow_and_update().clone(), inputs.have.borrow_and_update().clone());
-            let wishes = inputs.wishes.borrow_and_update().clone();
-            memory.plan(&self.authority, &wanted, &have, &wishes, busy, DUE_MAX)
+            // A closed input never changes.
+            if inputs.wanted.has_changed().unwrap_or_default() {
+                memory.note_wanted();
+            }
+            let world = World {
+                wanted: inputs.wanted.borrow_and_update().clone(),
+                have: inputs.have.borrow_and_update().clone(),
+                wishes: inputs.wishes.borrow_and_update().clone(),
+            };
+            memory.look(&self.authority, world);
         });
     }
 
@@ -220,17 +228,6 @@ struct Notes {
     agenda: Agenda,
 }
 
-impl Notes {
-    /// Takes note of what became of a job for `name`.
-    fn take(&mut self, name: String, outcome: Outcome) {
-        if matches!(outcome, Outcome::Failed { .. }) {
-            // Others may have to wait as well.
-            self.agenda.drop_due();
-        }
-        self.memory.note(name, outcome);
-    }
-}
-
 /// What wakes an issuer.
 struct Inputs {
     wanted: watch::Receiver<Names>,
@@ -240,18 +237,13 @@ struct Inputs {
 }
 
 impl Inputs {
-    /// Whether there is news that was not looked at.
-    fn have_changed(&self) -> bool {
-        // A closed input never changes.
-        self.wanted.has_changed().unwrap_or_default()
-            || self.have.has_changed().unwrap_or_default()
-            || self.wishes.has_changed().unwrap_or_default()
-    }
-
     /// Waits for a change; safe to drop. A closed input never changes.
     async fn changed(&mut self, notes: &mut Notes) {
         tokio::select! {
-            Ok(()) = self.wanted.changed() => notes.agenda.touch(),
+            Ok(()) = self.wanted.changed() => {
+                notes.memory.note_wanted();
+                notes.agenda.touch();
+            }
             Ok(()) = self.have.changed() => notes.agenda.touch(),
             Ok(()) = self.wishes.changed() => notes.agenda.touch(),
             Some(name) = self.nudges.recv() => {

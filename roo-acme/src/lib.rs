@@ -13,7 +13,7 @@
 //! - **claim**: the lease under which one node of the cluster issues ([`Claim`]); writes are fenced by it.
 //! - **wish**: what a person asks for a name, to be fulfilled by whoever holds the claim ([`Wish`]).
 //! - **renewal**: when the authority would like a certificate to be renewed ([`Renewal`], RFC 9773).
-//! - **ledger**: how a CA fares, for the whole cluster ([`Ledger`]).
+//! - **ledger**: how a CA fares and what was spent of its limits ([`Limits`]), for the whole cluster ([`Ledger`]).
 //! - **attempts**: how often a name failed, why, and when it is tried again ([`Attempts`]).
 //!
 //! # What always holds
@@ -35,6 +35,7 @@ mod dns;
 mod import;
 mod inventory;
 mod issuer;
+mod limits;
 mod probe;
 mod renewal;
 mod settings;
@@ -59,6 +60,7 @@ mod memory;
 mod order;
 mod prober;
 mod proof;
+mod queue;
 mod record;
 mod records;
 mod revoke;
@@ -83,6 +85,7 @@ pub use inventory::{Inventory, Names};
 pub use issuer::{CLAIM, Issuer};
 pub use keys::{KeyKind, Keys, UnknownKey};
 pub use ledger::Ledger;
+pub use limits::{Limit, Limits};
 pub use probe::{Probe, ProbeConfig};
 pub use record::RecordError;
 pub use renewal::{Renewal, Window, renew_at};

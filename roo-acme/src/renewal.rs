@@ -55,9 +55,9 @@ impl Renewal {
         Self { serial: facts.serial.clone(), window: known, ask_at: later(now, ASK_AFTER_FAILURE) }
     }
 
-    /// The CA at hand gives no advice.
+    /// The CA at hand gives no advice; that changes rarely.
     pub(crate) fn unsupported(facts: &Facts, now: Timestamp) -> Self {
-        Self { serial: facts.serial.clone(), window: None, ask_at: later(now, ASK_MAX) }
+        Self { serial: facts.serial.clone(), window: None, ask_at: later(now, life(facts) / 3) }
     }
 }
 

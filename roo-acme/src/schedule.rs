@@ -1,4 +1,4 @@
-//! What to order now and when to look again: pure decisions.
+//! What a name needs, and when: pure decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +9,7 @@ use crate::authority::Authority;
 use crate::certificate::{Facts, Managed};
 use crate::challenge::Unprovable;
 use crate::inventory::{Inventory, Names};
+use crate::queue::Place;
 use crate::renewal::{self, Renewal};
 use crate::wildcard::{self, Cover};
 use crate::wish::{Wish, Wishes};
@@ -27,6 +28,8 @@ pub(crate) struct View<'a> {
     pub(crate) attempts: &'a BTreeMap<String, Attempts>,
     /// What CAs say about renewing, as far as known.
     pub(crate) renewals: &'a BTreeMap<String, Renewal>,
+    /// CAs that do not tell when to renew, and until when they are not asked.
+    pub(crate) silent: &'a BTreeMap<String, Timestamp>,
     /// Since when this node looks after certificates.
     pub(crate) since: Timestamp,
     /// Names that were not wanted when they were looked at, and when to look again.
@@ -39,21 +42,8 @@ pub(crate) struct View<'a> {
     pub(crate) asked: &'a BTreeSet<String>,
     /// What people asked for.
     pub(crate) wishes: &'a Wishes,
-    /// Names being worked on.
-    pub(crate) busy: &'a BTreeSet<String>,
-    /// How many may be started now.
-    pub(crate) room: usize,
-}
-
-/// What follows from a [`View`].
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// To be ordered now, most urgent first, at most `room`.
-    pub(crate) due: Vec<String>,
-    /// When a further name is due, as far as known.
-    pub(crate) next: Option<Timestamp>,
-    /// Wanted, but impossible with this authority.
-    pub(crate) impossible: Vec<(String, Unprovable)>,
+    /// Names that wait for a CA's limits or pauses.
+    pub(crate) holds: &'a BTreeMap<String, Timestamp>,
 }
 
 /// What one name needs.
@@ -76,13 +66,13 @@ pub(crate) enum Urgency {
     Asked,
     /// A person asked for it.
     Wished,
-    /// There is no valid certificate.
-    Missing,
     /// It is time to renew the certificate.
     Renewal {
         /// When it ends: the sooner, the more urgent.
         not_after: Timestamp,
     },
+    /// There is no valid certificate.
+    Missing,
     /// The certificate is from a lesser authority than the one configured now.
     Upgrade,
     /// The authority is to be asked when it would like a renewal.
@@ -91,77 +81,68 @@ pub(crate) enum Urgency {
     Retire,
 }
 
-/// Decides what to order now and when to look again.
-pub(crate) fn schedule(view: &View<'_>) -> Plan {
-    let mut plan = Plan::default();
-    let mut due: Vec<(Urgency, &String)> = Vec::new();
+/// Where `name` stands; the reason if no certificate can be had for it.
+pub(crate) fn judge(view: &View<'_>, name: &str) -> Result<Place, Unprovable> {
     // A name may be unused and its certificate to be revoked.
-    let revoked = view.wishes.iter().filter(|(name, wish)| wish.revoke.is_some() && !view.wanted.contains(*name));
-    let names = view.wanted.iter().chain(revoked.map(|(name, _)| name));
-    for name in names.filter(|name| !view.busy.contains(*name)) {
-        let facts = newest(view.have.get(name), view.fresh.get(name));
-        let (renewal, wish) = (view.renewals.get(name), view.wishes.get(name));
-        // One that is there is renewed: it is what is served.
-        if facts.is_none() && wish.is_none() {
-            match wildcard::cover(view, name) {
-                Some(Cover::Until(end)) => {
-                    plan.wake(end);
-                    continue;
-                }
-                Some(Cover::Coming) => continue,
-                None => {}
-            }
-        }
-        match need(view.now, view.authority, name, facts, view.attempts.get(name), wish, renewal) {
-            Need::Now(Urgency::Missing) if view.asked.contains(name) => {
-                due.push((Urgency::Asked, name));
-            }
-            Need::Now(urgency) => due.push((urgency, name)),
-            Need::At(_) if view.unused.contains_key(name) => due.push((Urgency::Retire, name)),
-            Need::At(at) => {
-                let ask_at = facts.and_then(|facts| ask_at(view, name, facts));
-                match ask_at.filter(|ask_at| *ask_at <= view.now) {
-                    Some(_) => due.push((Urgency::Check, name)),
-                    None => plan.wake(ask_at.map_or(at, |ask_at| at.min(ask_at))),
-                }
-            }
-            Need::Impossible(why) => plan.impossible.push((name.clone(), why)),
-            Need::Nothing => {}
+    if !view.wanted.contains(name) && !is_to_be_revoked(view, name) {
+        return Ok(of_unwanted(view, name));
+    }
+    let facts = newest(view.have.get(name), view.fresh.get(name));
+    let (renewal, wish) = (view.renewals.get(name), view.wishes.get(name));
+    // One that is there is renewed: it is what is served.
+    if facts.is_none() && wish.is_none() {
+        match wildcard::cover(view, name) {
+            Some(Cover::Until(end)) => return Ok(Place::At(end)),
+            Some(Cover::Coming) => return Ok(Place::Nowhere),
+            None => {}
         }
     }
-    if view.retires {
-        for name in unwanted(view).filter(|name| !view.busy.contains(*name)) {
-            match view.unused.get(name).filter(|look_at| **look_at > view.now) {
-                Some(look_at) => plan.wake(*look_at),
-                None => due.push((Urgency::Retire, name)),
+    let place = match need(view.now, view.authority, name, facts, view.attempts.get(name), wish, renewal) {
+        Need::Now(Urgency::Missing) if view.asked.contains(name) => Place::Due(Urgency::Asked),
+        Need::Now(urgency) => Place::Due(urgency),
+        Need::At(_) if view.unused.contains_key(name) => Place::Due(Urgency::Retire),
+        Need::At(at) => {
+            let ask_at = facts.and_then(|facts| ask_at(view, name, facts));
+            match ask_at.filter(|ask_at| *ask_at <= view.now) {
+                Some(_) => Place::Due(Urgency::Check),
+                None => Place::At(ask_at.map_or(at, |ask_at| at.min(ask_at))),
             }
         }
-    }
-    due.sort();
-    due.truncate(view.room);
-    plan.due = due.into_iter().map(|(_, name)| name.clone()).collect();
-    plan
+        Need::Impossible(why) => return Err(why),
+        Need::Nothing => Place::Nowhere,
+    };
+    let held = view.holds.get(name).filter(|until| **until > view.now);
+    Ok(match (place, held) {
+        (Place::Due(_), Some(until)) => Place::At(*until),
+        _ => place,
+    })
 }
 
-impl Plan {
-    fn wake(&mut self, at: Timestamp) {
-        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+/// One that is to be revoked is looked after until that is done.
+fn is_to_be_revoked(view: &View<'_>, name: &str) -> bool {
+    view.wishes.get(name).is_some_and(|wish| wish.revoke.is_some())
+}
+
+/// Something may be kept of a name although nobody wants it. What people brought in is theirs to remove.
+fn of_unwanted(view: &View<'_>, name: &str) -> Place {
+    let is_kept = match view.have.get(name) {
+        Some(facts) => facts.managed != Managed::Import,
+        None => view.kept.contains(name),
+    };
+    if !view.retires || !is_kept {
+        return Place::Nowhere;
+    }
+    match view.unused.get(name).filter(|look_at| **look_at > view.now) {
+        Some(look_at) => Place::At(*look_at),
+        None => Place::Due(Urgency::Retire),
     }
 }
 
 /// When to ask the authority about the certificate; never if it is from another one, or over.
 fn ask_at(view: &View<'_>, name: &str, facts: &Facts) -> Option<Timestamp> {
     let asked = view.authority.acme(&facts.authority).is_some() && facts.not_after > view.now;
-    asked.then(|| renewal::ask_at(name, facts, view.renewals.get(name), view.since))
-}
-
-/// Names of which something is kept although nobody wants them. What people brought in is theirs to remove.
-fn unwanted<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a String> {
-    let issued = view.have.iter().filter(|(_, facts)| facts.managed != Managed::Import).map(|(name, _)| name);
-    let kept = view.kept.iter().filter(|name| view.have.get(*name).is_none());
-    // One that is to be revoked is looked after until that is done.
-    let revoked = |name: &String| view.wishes.get(name).is_some_and(|wish| wish.revoke.is_some());
-    issued.chain(kept).filter(move |name| !view.wanted.contains(*name) && !revoked(name))
+    let ask_at = asked.then(|| renewal::ask_at(name, facts, view.renewals.get(name), view.since))?;
+    Some(view.silent.get(&facts.authority).map_or(ask_at, |until| ask_at.max(*until)))
 }
 
 /// What `name` needs, given its certificate and its failures.

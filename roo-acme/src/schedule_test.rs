@@ -7,6 +7,7 @@ use crate::authority::{AcmeConfig, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING
 use crate::certificate::Revoked;
 use crate::challenge::Challenges;
 use crate::dns::{DnsConfig, DnsHook, DnsWriter};
+use crate::queue::Queue;
 use crate::wish::{Reason, Revocation};
 
 const DAY: i64 = 86_400;
@@ -51,6 +52,16 @@ fn production() -> Authority {
     Authority::from(AcmeConfig::lets_encrypt())
 }
 
+/// What follows from a view of all names.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    /// To be worked on, most urgent first.
+    due: Vec<String>,
+    /// When a further name is due.
+    next: Option<Timestamp>,
+    impossible: Vec<(String, Unprovable)>,
+}
+
 /// A world to schedule in, to be changed by each test.
 #[derive(Default)]
 struct World {
@@ -71,7 +82,7 @@ impl World {
     }
 
     fn plan(&self, authority: &Authority, room: usize) -> Plan {
-        schedule(&View {
+        let view = View {
             now: at(NOW),
             authority,
             wanted: &self.wanted,
@@ -79,15 +90,31 @@ impl World {
             fresh: &self.fresh,
             attempts: &self.attempts,
             renewals: &self.renewals,
+            silent: &BTreeMap::new(),
             since: at(NOW),
             unused: &self.unused,
             kept: &BTreeSet::new(),
             retires: true,
             asked: &self.asked,
             wishes: &self.wishes,
-            busy: &self.busy,
-            room,
-        })
+            holds: &BTreeMap::new(),
+        };
+        let (mut plan, mut queue, mut taken) = (Plan::default(), Queue::default(), self.busy.clone());
+        let names: BTreeSet<&String> = self.wanted.iter().chain(self.have.keys()).chain(self.wishes.keys()).collect();
+        for name in names.into_iter().filter(|name| !self.busy.contains(*name)) {
+            match judge(&view, name) {
+                Ok(place) => queue.put(name, place),
+                Err(why) => plan.impossible.push((name.clone(), why)),
+            }
+        }
+        plan.next = queue.wakes_at(view.now);
+        while plan.due.len() < room
+            && let Some(name) = queue.next(view.now, &taken)
+        {
+            taken.insert(name.clone());
+            plan.due.push(name);
+        }
+        plan
     }
 }
 
@@ -231,7 +258,7 @@ fn what_is_just_saved_is_not_ordered_again() {
 }
 
 #[test]
-fn waiting_handshakes_go_first_renewals_after_missing_ones() {
+fn waiting_handshakes_go_first_then_renewals_then_missing_ones() {
     let mut world = World::wanting(&["a.example", "b.example", "c.example", "d.example", "e.example"]);
     let ending = facts(LETS_ENCRYPT_PRODUCTION, NOW - 80 * DAY, NOW + 10 * DAY);
     let sooner = facts(LETS_ENCRYPT_PRODUCTION, NOW - 85 * DAY, NOW + 5 * DAY);
@@ -241,7 +268,7 @@ fn waiting_handshakes_go_first_renewals_after_missing_ones() {
     world.have.insert_mut("c.example".to_owned(), expired);
     world.asked.insert("e.example".to_owned());
     let plan = world.plan(&production(), 9);
-    let expected = ["e.example", "c.example", "d.example", "b.example", "a.example"];
+    let expected = ["e.example", "b.example", "a.example", "c.example", "d.example"];
     assert_eq!(plan.due, expected);
     assert_eq!(world.plan(&production(), 2).due, expected[..2]);
 }

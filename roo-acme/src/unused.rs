@@ -75,7 +75,7 @@ impl<V: Vault> Desk<V> {
 }
 
 /// All that is kept of a name, the mark of disuse first.
-fn items(name: &str) -> [Item; 7] {
+fn items(name: &str) -> [Item; 8] {
     let name = || name.to_owned();
     [
         Item::Unused { name: name() },
@@ -83,6 +83,7 @@ fn items(name: &str) -> [Item; 7] {
         Item::Order { name: name() },
         Item::Renewal { name: name() },
         Item::Attempts { name: name() },
+        Item::Spent { name: name() },
         Item::Probe { name: name() },
         Item::Certificate { name: name() },
     ]

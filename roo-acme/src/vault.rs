@@ -37,7 +37,7 @@ pub trait Vault: Send + Sync + 'static {
     /// Removes `item`, fenced like [`Vault::save`]. Removing what is not there is no error.
     fn remove(&self, item: &Item, claim: &Claim) -> impl Future<Output = Result<(), VaultError>> + Send;
 
-    /// The names of which an order, attempts, advice on renewal or a mark of disuse is kept, certificate or not.
+    /// The names of which an order, attempts, spent limits, advice on renewal or a mark of disuse is kept, certificate or not.
     fn names(&self) -> impl Future<Output = Result<Vec<String>, VaultError>> + Send;
 
     /// The names that have a mark of disuse.
@@ -108,6 +108,11 @@ pub enum Item {
         /// The name that failed.
         name: String,
     },
+    /// What a name has spent of the limits of CAs.
+    Spent {
+        /// The name ordered.
+        name: String,
+    },
     /// What a person asks for a name: [`crate::Wish::encode`].
     Wish {
         /// The name it is about.
@@ -147,6 +152,7 @@ impl fmt::Display for Item {
             Self::Order { name } => write!(f, "order for {name}"),
             Self::Certificate { name } => write!(f, "certificate of {name}"),
             Self::Attempts { name } => write!(f, "attempts for {name}"),
+            Self::Spent { name } => write!(f, "what {name} has spent"),
             Self::Wish { name } => write!(f, "wish for {name}"),
             Self::Renewal { name } => write!(f, "advice on renewing {name}"),
             Self::Unused { name } => write!(f, "mark of disuse of {name}"),

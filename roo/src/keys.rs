@@ -9,6 +9,7 @@
 //! | `com.roo.acme.account:<directory>` | the ACME account, sealed | the issuer |
 //! | `com.roo.acme.ledger:<directory>` | what is known of the CA, sealed | the issuer |
 //! | `com.roo.acme.order:<name>` | the order in flight, sealed | the issuer |
+//! | `com.roo.acme.spent:<name>` | what the name has spent of the limits of CAs, sealed | the issuer |
 //! | `com.roo.acme.attempts:<name>` | failures and the next try, sealed | the issuer |
 //! | `com.roo.acme.wish:<name>` | what a person asks for a certificate, sealed | `roo cert renew`, `roo cert revoke` |
 //! | `com.roo.acme.renewal:<name>` | when the CA would like a renewal, sealed | the issuer |
@@ -46,13 +47,15 @@ pub(crate) const ANSWER_PREFIX: &str = "com.roo.acme.answer:";
 pub(crate) const TLS_ANSWER_PREFIX: &str = "com.roo.acme.tls-answer:";
 const LEDGER_PREFIX: &str = "com.roo.acme.ledger:";
 const ORDER_PREFIX: &str = "com.roo.acme.order:";
+const SPENT_PREFIX: &str = "com.roo.acme.spent:";
 const ATTEMPTS_PREFIX: &str = "com.roo.acme.attempts:";
 const RENEWAL_PREFIX: &str = "com.roo.acme.renewal:";
 /// Marks of disuse: `com.roo.acme.unused:<name>`.
 pub(crate) const UNUSED_PREFIX: &str = "com.roo.acme.unused:";
 const PROBE_PREFIX: &str = "com.roo.acme.probe:";
 /// What the issuer keeps of a name besides its certificate: `<prefix><name>`.
-pub(crate) const KEPT_PREFIXES: &[&str] = &[ORDER_PREFIX, ATTEMPTS_PREFIX, RENEWAL_PREFIX, UNUSED_PREFIX, PROBE_PREFIX];
+pub(crate) const KEPT_PREFIXES: &[&str] =
+    &[ORDER_PREFIX, SPENT_PREFIX, ATTEMPTS_PREFIX, RENEWAL_PREFIX, UNUSED_PREFIX, PROBE_PREFIX];
 /// The keys of session tickets.
 pub(crate) const TICKETS: &str = "com.roo.tickets";
 /// Tokens of the API: `com.roo.token:<name>`.
@@ -68,6 +71,7 @@ pub(crate) const SEALED_PREFIXES: &[&str] = &[
     TOKEN_PREFIX,
     "com.roo.acme.account:",
     LEDGER_PREFIX,
+    SPENT_PREFIX,
     ORDER_PREFIX,
     ATTEMPTS_PREFIX,
     PROBE_PREFIX,
@@ -147,6 +151,11 @@ pub(crate) fn account(directory: &str) -> Key {
 /// The key of what is known of the CA with this directory.
 pub(crate) fn ledger(directory: &str) -> Key {
     known(format!("{LEDGER_PREFIX}{directory}"))
+}
+
+/// The key of what `name` has spent of the limits of CAs.
+pub(crate) fn spent(name: &str) -> Key {
+    known(format!("{SPENT_PREFIX}{name}"))
 }
 
 /// The key of the order in flight for `name`.

@@ -152,7 +152,7 @@ impl Session {
     }
 
     /// When the CA would like `certificate` to be renewed and how long not to ask again (RFC 9773 section 4);
-    /// `None` if the CA gives no such advice.
+    /// `None` if the certificate has no id there, [`Fault::Silent`] if the CA gives no such advice.
     pub(crate) async fn renewal(&self, certificate: &Certificate) -> Result<Option<(Window, Duration)>, Fault> {
         let leaf = leaf_of(certificate);
         let Some(id) = leaf.as_ref().and_then(|leaf| CertificateIdentifier::try_from(leaf).ok()) else {
@@ -165,7 +165,7 @@ impl Session {
                 let (start, end) = (at(start.unix_timestamp()), at(end.unix_timestamp()));
                 Ok(Some((Window { start, end: end.max(start) }, retry_after)))
             }
-            Err(Error::Unsupported(_)) => Ok(None),
+            Err(Error::Unsupported(_)) => Err(Fault::Silent),
             Err(error) => Err(error.into()),
         }
     }

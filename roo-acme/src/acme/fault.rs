@@ -36,6 +36,9 @@ pub(crate) enum Fault {
     /// The CA does not know the profile.
     #[error("the ACME CA has no profile {wanted:?}, it offers {offered}: change --acme-profile")]
     Profile { wanted: String, offered: String },
+    /// The CA does not tell when to renew.
+    #[error("the ACME CA does not tell when to renew")]
+    Silent,
     /// The CA offers no challenge that we can answer.
     #[error(
         "the ACME CA offers {offered:?} for this name, and of these none is among {wanted:?}; see --acme-challenge"

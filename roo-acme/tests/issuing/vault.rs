@@ -326,9 +326,11 @@ impl Vault for NodeVault {
     async fn names(&self) -> Result<Vec<String>, VaultError> {
         self.travel().await;
         let kept = |item: &Item| match item {
-            Item::Order { name } | Item::Attempts { name } | Item::Renewal { name } | Item::Unused { name } => {
-                Some(name.clone())
-            }
+            Item::Order { name }
+            | Item::Attempts { name }
+            | Item::Spent { name }
+            | Item::Renewal { name }
+            | Item::Unused { name } => Some(name.clone()),
             _ => None,
         };
         Ok(self.state()?.items.keys().filter_map(kept).collect())

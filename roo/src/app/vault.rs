@@ -193,6 +193,7 @@ fn key_of(item: &Item) -> Key {
         Item::Account { directory } => keys::account(directory),
         Item::Ledger { directory } => keys::ledger(directory),
         Item::Order { name } => keys::order(name),
+        Item::Spent { name } => keys::spent(name),
         Item::Certificate { name } => keys::certificate(name),
         Item::Attempts { name } => keys::attempts(name),
         Item::Wish { name } => keys::wish(name),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use roo_acme::{AcmeConfig, Authority, Cas, ExternalAccount, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING};
+use roo_acme::{AcmeConfig, Authority, Cas, ExternalAccount, LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING, Limits};
 
 use super::source::Surroundings;
 use super::{Mode, Reader, boolean, challenge, items};
@@ -30,6 +30,7 @@ pub(super) fn read(
         .unwrap_or_default();
     let mut accounts =
         reader.read("acme-eab", |text| for_each(text, &directories, ExternalAccount::parse)).unwrap_or_default();
+    let limits = reader.read("acme-limits", |text| limits(text, &directories)).unwrap_or_default();
     let mut profiles = reader.read("acme-profile", |text| for_each(text, &directories, profile)).unwrap_or_default();
     // A CA of one's own sees other things than the DNS tells here.
     let is_public =
@@ -40,6 +41,7 @@ pub(super) fn read(
         extra_roots_pem: roots.remove(url),
         external_account: accounts.remove(url),
         challenges: challenges.clone(),
+        limits: limits.get(url).copied().unwrap_or_else(|| Limits::known(url)),
         profile: profiles.remove(url),
         ..AcmeConfig::at(url)
     });
@@ -97,6 +99,25 @@ fn for_each<T: Clone>(
         }
     }
     Ok(values)
+}
+
+/// Limits separated by commas; those behind `URL=` are that CA's, all before are for every CA.
+fn limits(text: &str, directories: &[String]) -> Result<BTreeMap<String, Limits>, String> {
+    let mut limits: BTreeMap<_, _> = directories.iter().map(|url| (url.clone(), Limits::known(url))).collect();
+    let mut whose: Option<&String> = None;
+    for item in items(text) {
+        let one = directories.iter().find_map(|url| Some((url, item.strip_prefix(url.as_str())?.strip_prefix('=')?)));
+        let item = one.map_or(item, |(url, item)| {
+            whose = Some(url);
+            item
+        });
+        for (url, limits) in &mut limits {
+            if whose.is_none_or(|whose| whose == url) {
+                limits.set(item, super::duration)?;
+            }
+        }
+    }
+    Ok(limits)
 }
 
 fn pem(path: &str, surroundings: &dyn Surroundings) -> Result<Vec<u8>, String> {

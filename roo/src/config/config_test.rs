@@ -100,6 +100,7 @@ fn each_wrong_value_is_refused() {
         ("acme-directory", "http://ca.example"),
         ("acme-directory", "https://a.example/d,off"),
         ("acme-directory", "https://a.example/d,https://a.example/d"),
+        ("acme-limits", "orders=5"),
         ("acme-eab", "kid"),
         ("acme-eab", "https://other.example/d=kid:c2Vj"),
         ("acme-eab", "kid:c2Vj,kid:c2Vj"),

@@ -1,6 +1,6 @@
 //! A CA that speaks ACME (RFC 8555, 9773) without a network. It checks no signatures; everything else it does.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -34,11 +34,11 @@ pub(crate) struct Rules {
     pub(crate) limits: &'static [Limit],
 }
 
-/// So many events in a window of time, for each subject.
+/// So many at once for each subject, and as many again after a window of time: a bucket that refills evenly.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limit {
     pub(crate) what: What,
-    pub(crate) count: usize,
+    pub(crate) count: u32,
     pub(crate) window: Duration,
 }
 
@@ -78,9 +78,12 @@ struct State {
     orders: Vec<Order>,
     certificates: BTreeMap<u64, Issued>,
     tallies: BTreeMap<String, Tally>,
-    events: BTreeMap<(What, String), VecDeque<Timestamp>>,
+    /// When each bucket is full again.
+    buckets: BTreeMap<(What, String), Timestamp>,
     /// Names that fail validation so many times more.
     failing: BTreeMap<String, usize>,
+    /// Names that get certificates for six days.
+    short: BTreeSet<String>,
     /// Names whose CAA records allow another CA only.
     forbidden: BTreeSet<String>,
     down_until: Option<Timestamp>,
@@ -92,7 +95,7 @@ struct State {
     /// So many more of them are answered with "later".
     busy: usize,
     /// How often a limit was reached.
-    pub(crate) refusals: Vec<String>,
+    refusals: Vec<String>,
 }
 
 struct Order {
@@ -142,6 +145,12 @@ impl Ca {
         self.state().failing.insert(name.to_owned(), times);
     }
 
+    /// Certificates of `name`, of which it has issued one before, are valid for six days.
+    pub(crate) fn has_issued(&self, name: &str) {
+        self.state().tallies.entry(name.to_owned()).or_default().issued = 1;
+        self.state().short.insert(name.to_owned());
+    }
+
     /// The CAA records of `name` forbid this CA to issue.
     pub(crate) fn forbid(&self, name: &str) {
         self.state().forbidden.insert(name.to_owned());
@@ -160,6 +169,11 @@ impl Ca {
     /// The next so many requests to revoke a certificate are put off.
     pub(crate) fn put_off(&self, times: usize) {
         self.state().busy = times;
+    }
+
+    /// The limits that were reached.
+    pub(crate) fn refusals(&self) -> Vec<String> {
+        self.state().refusals.clone()
     }
 
     /// How often it was asked to revoke a certificate.
@@ -229,12 +243,17 @@ impl Ca {
             Some(replaced) if replaced.name == name && !replaced.replaced => replaced.replaced = true,
             Some(_) => return problem(409, "alreadyReplaced", "it was replaced before", 0),
             None => {
-                for limit in self.0.rules.limits {
+                // Another one of the same names is a renewal.
+                let renews = state.tallies.get(&name).is_some_and(|tally| tally.issued > 0);
+                let exempt = |limit: &Limit| renews && matches!(limit.what, What::Orders | What::Domain);
+                for limit in self.0.rules.limits.iter().filter(|limit| !exempt(limit)) {
                     if let Some(refusal) = state.limited(limit, &name, now) {
                         return refusal;
                     }
                 }
-                state.count(What::Orders, &name, now);
+                if !renews {
+                    state.count(self.0.rules.limits, What::Orders, &name, now);
+                }
             }
         }
         let tally = state.tallies.entry(name.clone()).or_default();
@@ -264,7 +283,7 @@ impl Ca {
             Some(left) => {
                 *left -= 1;
                 state.tallies.entry(name.clone()).or_default().failures += 1;
-                state.count(What::Failures, &name, now);
+                state.count(self.0.rules.limits, What::Failures, &name, now);
                 "invalid"
             }
             None => "ready",
@@ -280,20 +299,24 @@ impl Ca {
         let zero = rcgen::date_time_ymd(1970, 1, 1);
         let not_before = zero + Duration::from_secs(now.as_second().unsigned_abs());
         request.params.not_before = not_before;
-        request.params.not_after = not_before + self.0.rules.life;
+        let name = state.orders[number].name.clone();
+        let life = if state.short.contains(&name) { 6 * DAY } else { self.0.rules.life };
+        request.params.not_after = not_before + life;
         request.params.serial_number = Some(SerialNumber::from(serial.to_be_bytes()[4..].to_vec()));
         request.params.use_authority_key_identifier_extension = true;
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = request.signed_by(&Issuer::new(params, &self.0.key)).unwrap().pem();
-        let name = state.orders[number].name.clone();
-        state.count(What::Domain, &name, now);
-        state.count(What::Set, &name, now);
+        let limits = self.0.rules.limits;
+        if state.tallies.get(&name).is_none_or(|tally| tally.issued == 0) {
+            state.count(limits, What::Domain, &name, now);
+        }
+        state.count(limits, What::Set, &name, now);
         state.tallies.entry(name.clone()).or_default().issued += 1;
         state.revoked.remove(&name);
         state.orders[number].status = "valid";
         state.orders[number].serial = serial;
-        let not_after = now.saturating_add(self.0.rules.life).unwrap();
+        let not_after = now.saturating_add(life).unwrap();
         state.certificates.insert(serial, Issued { name, not_before: now, not_after, pem, replaced: false });
     }
 
@@ -389,19 +412,19 @@ impl State {
         json!({ "type": "http-01", "url": url, "token": format!("token{number}"), "status": status, "error": error })
     }
 
-    fn count(&mut self, what: What, name: &str, now: Timestamp) {
-        self.events.entry((what, subject(what, name))).or_default().push_back(now);
+    fn count(&mut self, limits: &[Limit], what: What, name: &str, now: Timestamp) {
+        for limit in limits.iter().filter(|limit| limit.what == what) {
+            let full_at = self.buckets.entry((what, subject(what, name))).or_insert(now);
+            *full_at = (*full_at).max(now).saturating_add(limit.window / limit.count).unwrap();
+        }
     }
 
     /// The refusal, if one more would be too many.
     fn limited(&mut self, limit: &Limit, name: &str, now: Timestamp) -> Option<Response<Bytes>> {
         let subject = subject(limit.what, name);
-        let events = self.events.entry((limit.what, subject.clone())).or_default();
-        let from = now.saturating_sub(limit.window).unwrap();
-        while events.front().is_some_and(|event| *event <= from) {
-            events.pop_front();
-        }
-        if events.len() < limit.count {
+        let full_at = self.buckets.get(&(limit.what, subject.clone())).copied().unwrap_or(now).max(now);
+        let next = full_at.saturating_add(limit.window / limit.count).unwrap();
+        if next <= now.saturating_add(limit.window).unwrap() {
             return None;
         }
         let detail = format!("too many {:?} for {subject:?} at {now}", limit.what);

@@ -4,6 +4,7 @@
 
 mod ca;
 mod fallback;
+mod many;
 mod orders;
 mod wishes;
 mod year;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use roo_acme::{AcmeConfig, Authority, Cas, Clock, Item, Keys, Settings};
+use roo_acme::{AcmeConfig, Authority, Cas, Clock, Item, Keys, Limits, Settings};
 use tokio::time::Instant;
 
 use crate::node::Node;
@@ -24,6 +25,8 @@ struct World {
     cluster: Arc<Cluster>,
     nodes: Vec<Node>,
     ca: Ca,
+    /// What it is known to allow.
+    limits: Limits,
     /// The one to fall back to, if there is one.
     second: Option<Ca>,
     clock: Clock,
@@ -38,7 +41,15 @@ impl World {
         let clock = clock();
         let ca = ca(clock.clone());
         let random = fastrand::Rng::with_seed(seed);
-        let mut world = Self { cluster: Cluster::new(), nodes: Vec::new(), ca, second: None, clock, random };
+        let mut world = Self {
+            cluster: Cluster::new(),
+            nodes: Vec::new(),
+            ca,
+            limits: Limits::default(),
+            second: None,
+            clock,
+            random,
+        };
         for _ in 0..nodes {
             let node = world.node();
             world.nodes.push(node);
@@ -64,7 +75,8 @@ impl World {
             ..Settings::default()
         };
         let second = self.second.as_ref().map(|_| AcmeConfig::at(ca::SECOND));
-        let authority = Authority::Acme(Cas::new(AcmeConfig::at(ca::DIRECTORY), second));
+        let authority =
+            Authority::Acme(Cas::new(AcmeConfig { limits: self.limits, ..AcmeConfig::at(ca::DIRECTORY) }, second));
         Node::start_configured(NodeVault::new(&self.cluster), &self.cluster, authority, settings)
     }
 
