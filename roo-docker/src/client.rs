@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use crate::{
     containers,
     description::Description,
-    kin::{Endpoint, OwnContainer},
+    kin::{Endpoint, OwnContainer, OwnService},
     labels::{Exposed, Ports},
     signals::ContainerEvent,
     tasks::Listed,
@@ -173,9 +173,9 @@ impl Engine {
     /// How many tasks of a service are meant to run.
     pub(crate) async fn meant_tasks(&self, service: &str) -> Result<usize, EngineError> {
         let only = |value: &str| vec![value.to_owned()];
-        let filters = HashMap::from([("service", only(service)), ("desired-state", only("running"))]);
+        let filters = HashMap::from([("service", only(service))]);
         let list = self.docker.list_tasks(Some(ListTasksOptionsBuilder::new().filters(&filters).build()));
-        Ok(self.bounded("list tasks", CALL_TIMEOUT, list).await?.len())
+        Ok(places(self.bounded("list tasks", CALL_TIMEOUT, list).await?))
     }
 
     /// One item for each change of a service or a node. Ends with the connection or at the first undecodable event.
@@ -326,12 +326,23 @@ const SERVICE_NAME: &str = "com.docker.swarm.service.name";
 
 fn own_container(container: models::ContainerInspectResponse) -> OwnContainer {
     let mut labels = container.config.and_then(|config| config.labels).unwrap_or_default();
-    let service = labels.remove(SERVICE_ID).zip(labels.remove(SERVICE_NAME));
+    let service = labels.remove(SERVICE_ID).zip(labels.remove(SERVICE_NAME)).map(|(id, name)| OwnService { id, name });
     let networks = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let endpoints = networks
         .into_values()
         .filter_map(|network| Some((network.network_id?, endpoint(network.endpoint_id, network.ip_address)?)));
     OwnContainer { service, endpoints: endpoints.collect() }
+}
+
+/// On how many nodes, or in how many slots, a task is to run now or as soon as the one before it has ended: while one takes
+/// the place of another the number stays.
+fn places(tasks: Vec<models::Task>) -> usize {
+    use models::TaskState::{COMPLETE, FAILED, ORPHANED, REJECTED, REMOVE, SHUTDOWN};
+    let ends = |state| matches!(state, COMPLETE | FAILED | ORPHANED | REJECTED | REMOVE | SHUTDOWN);
+    let meant = tasks.into_iter().filter(|task| !task.desired_state.is_some_and(ends));
+    let places: BTreeSet<(Option<i64>, Option<String>)> =
+        meant.map(|task| if task.slot.is_some() { (task.slot, None) } else { (None, task.node_id) }).collect();
+    places.len()
 }
 
 /// The endpoints of a service's tasks; a form that this version does not know has none.
@@ -403,13 +414,24 @@ mod tests {
         });
         let labels = json!({ "com.docker.swarm.service.id": "v15", "com.docker.swarm.service.name": "roo_roo" });
         let task = container(json!({ "Config": { "Labels": labels }, "NetworkSettings": { "Networks": networks } }));
-        assert_eq!(task.service, Some(("v15".to_owned(), "roo_roo".to_owned())));
+        assert_eq!(task.service, Some(OwnService { id: "v15".to_owned(), name: "roo_roo".to_owned() }));
         let endpoint = Endpoint { id: "3206".to_owned(), address: [10, 0, 1, 4].into() };
         assert_eq!(task.endpoints, HashMap::from([("inz".to_owned(), endpoint)]));
 
         let plain = container(json!({ "Config": { "Labels": { "com.docker.swarm.service.name": "roo_roo" } } }));
         assert_eq!(plain.service, None);
         assert!(plain.endpoints.is_empty() && container(json!({})).service.is_none());
+    }
+
+    #[test]
+    fn a_task_that_takes_the_place_of_another_is_not_one_more() {
+        let task = |node: &str, slot: Option<u64>, desired: &str| json!({ "NodeID": node, "Slot": slot, "DesiredState": desired });
+        let count = |tasks: Value| places(serde_json::from_value(tasks).unwrap());
+        let global = [task("a", None, "running"), task("b", None, "shutdown"), task("b", None, "ready")];
+        assert_eq!(count(json!(global)), 2);
+        let replicated = [task("a", Some(1), "running"), task("a", Some(2), "running"), task("b", Some(2), "running")];
+        assert_eq!(count(json!(replicated)), 2);
+        assert_eq!(count(json!([task("a", None, "shutdown"), task("b", None, "remove")])), 0);
     }
 
     #[test]

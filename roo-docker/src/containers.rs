@@ -129,11 +129,13 @@ fn publish(publisher: &watch::Sender<Arc<Snapshot>>, listed: Vec<Listed>, nets: 
     let is_new = before.state != State::Watching || before.services != services || before.problems != problems;
     if is_new {
         let synced_at = Some(unix_ms());
+        let tasks_of = services.iter().map(|service| service.name.to_ascii_lowercase()).collect();
         publisher.send_replace(Arc::new(Snapshot {
             state: State::Watching,
             services,
             problems,
             synced_at,
+            tasks_of,
             tasks_error: None,
         }));
     }

@@ -5,7 +5,9 @@
 //! belong to no service stand there under no name, whatever aliases they were given. The id of an endpoint is a random
 //! number of 256 bits that only engines know: neither the DNS nor the network shows it.
 
-use std::{collections::HashMap, fs, net::IpAddr};
+use std::{collections::HashMap, fs, net::IpAddr, time::Duration};
+
+use tokio::time::timeout;
 
 use crate::client::{Engine, EngineError};
 use crate::tls::Tls;
@@ -17,9 +19,6 @@ pub struct Kin {
     pub service: String,
     /// What is seen on each network that this task is in.
     pub networks: Vec<KinNetwork>,
-    /// How many tasks of the service are meant to run, whether or not they do; `None` on a worker, or while the managers
-    /// have no quorum.
-    pub meant: Option<usize>,
 }
 
 /// Tasks on one network.
@@ -47,19 +46,24 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-/// Why the others are not known.
+/// Why the others are not known. Each text is what is waited for.
 #[derive(Debug, thiserror::Error)]
 pub enum KinError {
     /// The process is in no container that the engine knows.
-    #[error("this process runs in no container of the engine, so that no task can vouch for it; give it a secret")]
+    #[error("a secret, for this process runs in no container of the engine and no task can vouch for it: {GIVE_ONE}")]
     NoContainer,
     /// Its container belongs to no service.
-    #[error("the container {0} is no task of a Swarm service, so that no task can vouch for it; give it a secret")]
+    #[error("a secret, for the container {0} is no task of a Swarm service and none can vouch for it: {GIVE_ONE}")]
     NoTask(String),
+    /// No network has its tasks in it.
+    #[error("a secret, for this task has no address in a network where it could see the others: {GIVE_ONE}")]
+    NoNetwork,
     /// The engine did not tell.
-    #[error("the engine to say who the other tasks are: {0}")]
+    #[error("the engine, which is to say who the other tasks are ({0}), or for a secret: {GIVE_ONE}")]
     Engine(String),
 }
+
+const GIVE_ONE: &str = "create the Docker secret roo_secret and add it to the service, or set ROO_SECRET";
 
 impl From<EngineError> for KinError {
     fn from(error: EngineError) -> Self {
@@ -67,41 +71,69 @@ impl From<EngineError> for KinError {
     }
 }
 
+/// The service of a task.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OwnService {
+    pub(crate) id: String,
+    pub(crate) name: String,
+}
+
 /// What an engine says of the container that this process is in.
 pub(crate) struct OwnContainer {
-    /// The service's id and name; `None` if it is no task.
-    pub(crate) service: Option<(String, String)>,
+    /// `None` if it is no task.
+    pub(crate) service: Option<OwnService>,
     /// Its endpoint on each network, by the network's id.
     pub(crate) endpoints: HashMap<String, Endpoint>,
 }
 
-/// Asks the engine at `host`, by TLS if it is given (see [`crate::Config`]), who the other tasks of this process's service are. Takes four
-/// calls of at most ten seconds each, and milliseconds as a rule. The future may be dropped.
+/// Asks the engine at `host`, by TLS if it is given (see [`crate::Config`]), who the other tasks of this process's service are.
+/// Takes four seconds at most, and milliseconds as a rule. The future may be dropped.
 ///
 /// # Errors
 /// [`KinError`], whose text says what is waited for or missing.
 pub async fn kin(host: Option<&str>, tls: Option<&Tls>) -> Result<Kin, KinError> {
-    let container = own_container().ok_or(KinError::NoContainer)?;
-    kin_of(host, tls, &container).await
+    within(kin_of(&Engine::connect(host, tls)?)).await
 }
 
-/// As [`kin`], seen from the task in this container.
+/// How many tasks this process's service is meant to have, by the engine at `host`; `None` on a worker, which is not told. As
+/// [`kin`] else.
 ///
 /// # Errors
 /// As [`kin`].
-pub async fn kin_of(host: Option<&str>, tls: Option<&Tls>, container: &str) -> Result<Kin, KinError> {
+pub async fn meant(host: Option<&str>, tls: Option<&Tls>) -> Result<Option<usize>, KinError> {
     let engine = Engine::connect(host, tls)?;
-    let Some(own) = engine.container(container).await? else { return Err(KinError::NoContainer) };
-    let Some((service_id, service)) = own.service else { return Err(KinError::NoTask(container.to_owned())) };
+    within(async {
+        let (own, _) = own(&engine).await?;
+        match engine.meant_tasks(&own.id).await {
+            Ok(count) => Ok(Some(count)),
+            Err(EngineError::NotManager { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    })
+    .await
+}
+
+async fn within<T>(asking: impl Future<Output = Result<T, KinError>>) -> Result<T, KinError> {
+    let late = || KinError::Engine(format!("it did not answer within {} s", PATIENCE.as_secs()));
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn kin_of(engine: &Engine) -> Result<Kin, KinError> {
+    let (service, endpoints) = own(engine).await?;
     let mut networks = Vec::new();
-    for (network, own) in own.endpoints {
-        let mut others = engine.endpoints(&network, &service).await?;
+    for (network, own) in endpoints {
+        let mut others = engine.endpoints(&network, &service.name).await?;
         others.retain(|other| other.id != own.id && other.address != own.address);
         networks.push(KinNetwork { own, others });
     }
-    // A worker is refused this; who founds the cluster is then for others to say.
-    let meant = engine.meant_tasks(&service_id).await.ok();
-    Ok(Kin { service, networks, meant })
+    if networks.is_empty() { Err(KinError::NoNetwork) } else { Ok(Kin { service: service.name, networks }) }
+}
+
+/// The service that this process is a task of, and its endpoint on each network.
+async fn own(engine: &Engine) -> Result<(OwnService, HashMap<String, Endpoint>), KinError> {
+    let id = own_container().ok_or(KinError::NoContainer)?;
+    let container = engine.container(&id).await?.ok_or(KinError::NoContainer)?;
+    Ok((container.service.ok_or(KinError::NoTask(id))?, container.endpoints))
 }
 
 /// The id of the container that this process is in: the engine keeps the files that it mounts over `/etc/hostname` and its
@@ -122,6 +154,9 @@ fn container_in(mounts: &str) -> Option<String> {
         (id.len() == ID_DIGITS && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
     })
 }
+
+/// For all that is asked at once: whoever waits for it is waited for, too.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Hexadecimal digits of a container's id.
 const ID_DIGITS: usize = 64;

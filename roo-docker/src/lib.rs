@@ -33,7 +33,7 @@ mod wire;
 pub use claims::settle;
 pub use containers::{Containers, follow_containers};
 pub use description::Description;
-pub use kin::{Endpoint, Kin, KinError, KinNetwork, kin, kin_of};
+pub use kin::{Endpoint, Kin, KinError, KinNetwork, kin, meant};
 pub use labels::{Exposed, Ports};
 pub use signals::Stopping;
 pub use snapshot::{

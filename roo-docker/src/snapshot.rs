@@ -1,6 +1,6 @@
 //! What was seen of the swarm at one moment.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use serde::Serialize;
 
@@ -16,6 +16,9 @@ pub struct Snapshot {
     pub problems: Vec<Problem>,
     /// When `services` were last read completely, in Unix milliseconds; `None` before the first time.
     pub synced_at: Option<u64>,
+    /// The services whose tasks were read, in lower case: of others nothing is said about who runs.
+    #[serde(skip)]
+    pub tasks_of: BTreeSet<String>,
     /// Why the tasks of services can't be read, if they can't; they are then what was read last.
     pub tasks_error: Option<String>,
 }
@@ -162,6 +165,7 @@ impl Snapshot {
             services: Vec::new(),
             problems: Vec::new(),
             synced_at: None,
+            tasks_of: BTreeSet::new(),
             tasks_error: None,
         }
     }

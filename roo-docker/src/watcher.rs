@@ -228,8 +228,7 @@ impl Pilot {
     /// Reads tasks again and again, until services are due or asked for.
     async fn follow_tasks(&mut self, engine: &Engine, until: Instant) -> Option<EngineError> {
         loop {
-            let moving = self.seen.updating
-                || self.tasks.is_moving() && self.moved_at.elapsed() < MOVING_MAX
+            let moving = (self.seen.updating || self.tasks.is_moving()) && self.moved_at.elapsed() < MOVING_MAX
                 || self.moved_at.elapsed() < MOVING_MIN;
             let pause = if moving { self.config.tasks_moving } else { self.config.tasks_quiet };
             tokio::select! {
@@ -262,19 +261,31 @@ impl Pilot {
         let also = self.also.borrow_and_update().clone();
         let matters =
             |service: &&Service| !service.routes.is_empty() || also.contains(&service.name.to_ascii_lowercase());
-        let wanted = self.seen.services.iter().filter(matters).map(|service| service.id.clone()).collect();
+        let wanted: Vec<&Service> = self.seen.services.iter().filter(matters).collect();
+        let mut tasks_of = wanted.iter().map(|service| service.name.to_ascii_lowercase()).collect();
+        let wanted = wanted.into_iter().map(|service| service.id.clone()).collect();
         let tasks_error = match self.tasks.read(engine, &wanted).await {
             Ok(()) => None,
             // One that was removed meanwhile is not known any more, which its event tells; or it is a proxy before the
             // engine that forbids it.
-            Err(error @ EngineError::Refused { .. }) => Some(error.to_string()),
+            Err(error @ EngineError::Refused { .. }) => {
+                tasks_of = BTreeSet::new();
+                Some(error.to_string())
+            }
             Err(error) => return Err(error),
         };
         let mut services = self.seen.services.clone();
         let mut problems = self.seen.problems.clone();
         problems.extend(self.tasks.place(&mut services, &self.config.subnets.now()));
         problems.sort();
-        self.tell(Snapshot { state: State::Watching, services, problems, synced_at: self.seen.at, tasks_error });
+        self.tell(Snapshot {
+            state: State::Watching,
+            services,
+            problems,
+            synced_at: self.seen.at,
+            tasks_of,
+            tasks_error,
+        });
         Ok(())
     }
 

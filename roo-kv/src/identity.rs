@@ -170,6 +170,27 @@ impl Identity {
         self.change(|standing| (standing == from).then_some(to))
     }
 
+    /// Has the node go by another secret, of the giver's cluster if it is in one, as far as its standing lets it; true if it
+    /// does. Nobody changes the standing meanwhile: who founds a cluster, or is in one, keeps the secret that it has in common
+    /// with the others. A claim to found is given up first, and one who granted takes that of the promised cluster alone.
+    /// Blocks on the disk.
+    pub(crate) fn adopt(&self, from: Option<ClusterId>, adopt: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
+        let mut adopted = Ok(false);
+        self.change_record(|record| {
+            let free = match &record.standing {
+                Standing::Pristine | Standing::Founding { .. } => true,
+                Standing::Promised { cluster, .. } => from == Some(*cluster),
+                Standing::Member { .. } | Standing::Superseded { .. } => false,
+            };
+            if free {
+                adopted = adopt().map(|()| true);
+            }
+            let gives_up = matches!(record.standing, Standing::Founding { .. }) && adopted.is_ok();
+            gives_up.then(|| Record { standing: Standing::Pristine, ..record.clone() })
+        })?;
+        adopted
+    }
+
     /// The clusters that the present one was before it was rescued.
     pub(crate) fn former(&self) -> Vec<ClusterId> {
         self.lock().former.clone()
@@ -293,6 +314,24 @@ mod tests {
         assert!(identity.grant(NodeId(7), X, 1, "a:1").unwrap());
         assert!(identity.grant(NodeId(7), Y, 2, "a:1").unwrap());
         assert!(!identity.grant(NodeId(7), X, 1, "a:1").unwrap());
+    }
+
+    #[test]
+    fn a_secret_is_taken_from_others_only_by_a_node_that_nobody_counts_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::load_or_create(Arc::new(RealDisk), dir.path()).unwrap();
+        let takes = |from| identity.adopt(from, || Ok(())).unwrap();
+        assert!(takes(None) && takes(Some(X)));
+        identity.begin_founding().unwrap();
+        assert!(identity.adopt(None, || Err(io::ErrorKind::StorageFull.into())).is_err());
+        assert!(matches!(identity.standing(), Standing::Founding { .. }));
+        assert!(takes(None));
+        assert_eq!(identity.standing(), Standing::Pristine, "the claim was made under the former secret");
+        assert!(identity.grant(NodeId(7), X, 1, "a:1").unwrap());
+        assert!(!takes(None) && !takes(Some(Y)) && takes(Some(X)));
+        assert!(matches!(identity.standing(), Standing::Promised { .. }));
+        assert!(identity.admit(X).unwrap());
+        assert!(!takes(None) && !takes(Some(X)) && !takes(Some(Y)));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | `sh` | run by bash in the page's own folder; a `text` block after it is all that it prints |
 //! | `sh daemon` | one command of Roo that goes on: started; a `text` block after it is among what it prints |
 //! | `sh make` | targets of the Makefile; the one that starts Roo is started as a daemon |
-//! | `sh swarm` | must stand in `misc/swarm-test.sh`, which runs it where there is an engine |
+//! | `sh swarm` | must stand in `misc/swarm-test.sh` or `tests/swarm/deploy.rs`, which run it where there is an engine |
 //! | `yaml` | its labels are known |
 //!
 //! Any other block is a mistake of the page. Ports are replaced by free ones, in what runs and in what is printed.
@@ -360,7 +360,7 @@ fn made_by(line: &str) -> Result<Option<String>> {
     Ok(started.map(|arguments| format!("roo {arguments}")))
 }
 
-/// A command for a swarm stands in the script that tries it on one, or in the advice that a node gives.
+/// A command for a swarm stands in one of the two tests that try it on one.
 fn tested_on_a_swarm(line: &str) -> Result<()> {
     if line.starts_with("make") {
         return made_by(line).map(drop);
@@ -373,8 +373,8 @@ fn tested_on_a_swarm(line: &str) -> Result<()> {
         );
         command = rest.split_once(' ').map_or("", |(_, command)| command);
     }
-    let known = normal(&read("misc/swarm-test.sh")?) + &normal(&read("roo/src/app/node.rs")?);
-    ensure!(known.contains(command), "`{command}` does not stand in misc/swarm-test.sh");
+    let known = normal(&read("misc/swarm-test.sh")?) + &normal(&read("tests/swarm/deploy.rs")?);
+    ensure!(known.contains(command), "`{command}` does not stand in misc/swarm-test.sh, nor in tests/swarm/deploy.rs");
     Ok(())
 }
 

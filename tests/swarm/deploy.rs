@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::engine::Engine;
 use crate::fleet::{Fleet, step};
 use crate::image::ORIGIN;
-use crate::shell::output;
+use crate::shell::{command, output};
 use crate::support::wait::until;
 
 /// The name of Roo's service.
@@ -71,10 +71,9 @@ async fn secret_file(manager: &Engine) -> Result<PathBuf> {
     let path = manager.path("roo-secret.yml");
     std::fs::write(&path, file)?;
     if manager.docker(&["secret", "ls", "-q", "--filter", "name=roo_secret"]).await?.is_empty() {
-        let source = manager.path("secret");
-        std::fs::write(&source, format!("a secret for the fleet {:x}", fastrand::u128(..)))?;
-        manager.docker(&["secret", "create", "roo_secret", &source.to_string_lossy()]).await?;
-        std::fs::remove_file(source)?;
+        let mut create = command("sh", &["-c", "openssl rand -hex 32 | docker secret create roo_secret -"]);
+        create.env("DOCKER_HOST", manager.host());
+        output(create).await?;
     }
     Ok(path)
 }

@@ -14,9 +14,10 @@ use super::channel::{Gift, Line, Question, Reply, material, server};
 use super::proof::{End, Proofs};
 use super::{Kin, Kinship};
 use crate::error::StartError;
+use crate::peer::StandingForm;
 
 /// For the whole conversation.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long after one task another may be told that it runs.
 const NEWS_MAX: Duration = Duration::from_secs(2);
@@ -105,7 +106,8 @@ impl Door {
         Gift {
             secret: secrets.current().reveal().to_string(),
             secret_id: secrets.current().id(),
-            cluster: self.kinship.node.identity.cluster(),
+            node: self.kinship.node.id(),
+            standing: StandingForm::from(&self.kinship.node.identity.standing()),
             settled: self.kinship.node.is_settled(),
         }
     }

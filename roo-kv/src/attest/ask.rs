@@ -15,7 +15,7 @@ use super::proof::{End, Proofs};
 use crate::error::StartError;
 
 /// For all of it; the other asks its orchestrator meanwhile.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What another task answered.
 #[derive(Debug, thiserror::Error)]

@@ -19,7 +19,8 @@ use zeroize::Zeroizing;
 
 use super::proof::Material;
 use crate::error::StartError;
-use crate::id::ClusterId;
+use crate::id::{ClusterId, NodeId};
+use crate::peer::StandingForm;
 use crate::secret::SecretId;
 
 /// Tells such connections from those of peers, on the same port.
@@ -51,10 +52,27 @@ pub(super) enum Reply {
 pub(super) struct Gift {
     pub(super) secret: String,
     pub(super) secret_id: SecretId,
-    /// The cluster that the giver is in.
-    pub(super) cluster: Option<ClusterId>,
+    /// Who gives it.
+    pub(super) node: NodeId,
+    /// Where the giver stands.
+    pub(super) standing: StandingForm,
     /// That cluster has several nodes, or holds something that somebody would miss.
     pub(super) settled: bool,
+}
+
+impl Gift {
+    /// The cluster that the giver is in.
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        match self.standing {
+            StandingForm::Member { cluster } => Some(cluster),
+            _ => None,
+        }
+    }
+
+    /// Whether the giver founds this cluster, or is in it.
+    pub(super) fn is_for(&self, cluster: ClusterId) -> bool {
+        matches!(self.standing, StandingForm::Founding { cluster: its } | StandingForm::Member { cluster: its } if its == cluster)
+    }
 }
 
 impl Drop for Gift {

@@ -10,7 +10,7 @@ use crate::secret::SecretId;
 /// nodes that see each other end with the same one.
 pub(super) fn choose(own: SecretId, offers: &[Gift]) -> Option<&Gift> {
     let member =
-        offers.iter().filter(|offer| offer.cluster.is_some()).min_by_key(|offer| (!offer.settled, offer.cluster));
+        offers.iter().filter(|offer| offer.cluster().is_some()).min_by_key(|offer| (!offer.settled, offer.cluster()));
     let chosen = member.or_else(|| {
         let lowest = offers.iter().min_by_key(|offer| offer.secret_id);
         lowest.filter(|offer| offer.secret_id < own)
@@ -24,14 +24,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::id::ClusterId;
+    use crate::id::{ClusterId, NodeId};
+    use crate::peer::StandingForm;
 
     fn id(n: u64) -> SecretId {
         format!("{n:x}").parse().unwrap()
     }
 
     fn offer(secret: u64, cluster: Option<u64>, settled: bool) -> Gift {
-        Gift { secret: String::new(), secret_id: id(secret), cluster: cluster.map(ClusterId), settled }
+        let standing =
+            cluster.map_or(StandingForm::Pristine, |cluster| StandingForm::Member { cluster: ClusterId(cluster) });
+        Gift { secret: String::new(), secret_id: id(secret), node: NodeId(secret), standing, settled }
     }
 
     fn taken(own: u64, offers: &[Gift]) -> Option<SecretId> {

@@ -9,7 +9,9 @@
 //!   nothing either, since other containers may answer to it.
 //! - A member of a cluster gives its secret away and takes none. Of nodes that are in no cluster yet all take the secret
 //!   with the lowest id that any of them has, so that they come to have the same one.
-//! - Only a node that can be told how many tasks there are meant to be founds a cluster: see [`Kin::meant`].
+//! - Who is in a cluster, or has promised to found one, goes by its secret whatever the others have: see
+//!   [`Identity::adopt`](crate::identity::Identity::adopt).
+//! - Only a node that can be told how many tasks there are meant to be founds a cluster: see [`Orchestrator::meant`].
 //! - A node that was given its secret by a person takes no part in this, and hands none out.
 
 mod answer;
@@ -38,13 +40,19 @@ pub(crate) use channel::ALPN;
 
 /// Whoever runs this node and knows which others belong to it.
 pub trait Orchestrator: fmt::Debug + Send + Sync + 'static {
-    /// This node's task and the others of its service that run now. Asked about once in a second while the node is in no
-    /// cluster, and for each stranger who asks for the secret; bounded by the implementation, to ten seconds or so.
-    /// The future may be dropped.
+    /// This node's task and the others of its service that run now. Asked twice in a second while the node is in no cluster,
+    /// and for strangers who ask for the secret, who wait for it: takes five seconds at most. The future may be dropped.
     ///
     /// # Errors
     /// A sentence that says what is in the way and what to do about it.
     fn kin(&self) -> BoxFuture<'_, Result<Kin, String>>;
+
+    /// How many tasks the service is meant to have, whether or not they run; `None` where this node is not told. The same
+    /// wherever it is told, or two clusters could be founded. The future may be dropped.
+    ///
+    /// # Errors
+    /// As [`kin`](Self::kin).
+    fn meant(&self) -> BoxFuture<'_, Result<Option<usize>, String>>;
 }
 
 /// The tasks of one service.
@@ -54,9 +62,6 @@ pub struct Kin {
     pub service: String,
     /// They as seen on each network that this node's task is in.
     pub networks: Vec<KinNetwork>,
-    /// How many tasks there are meant to be, whether or not they run; `None` where this node is not told. The same wherever it
-    /// is told, or two clusters could be founded.
-    pub meant: Option<usize>,
 }
 
 /// The tasks on one network.

@@ -56,9 +56,13 @@ impl Orchestrator for View {
         let token = format!("token of {}", self.own);
         let own = task((&self.own, &token));
         let others = known.tokens.iter().filter(|(address, _)| **address != self.own).map(task).collect();
-        let meant = self.manager.then_some(known.meant);
-        let kin = Kin { service: "roo_roo".to_owned(), networks: vec![KinNetwork { own, others }], meant };
+        let kin = Kin { service: "roo_roo".to_owned(), networks: vec![KinNetwork { own, others }] };
         async move { Ok(kin) }.boxed()
+    }
+
+    fn meant(&self) -> BoxFuture<'_, Result<Option<usize>, String>> {
+        let meant = self.manager.then(|| self.stage.0.lock().unwrap().meant);
+        async move { Ok(meant) }.boxed()
     }
 }
 

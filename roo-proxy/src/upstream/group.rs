@@ -59,8 +59,9 @@ impl Group {
             weights.push((upstream.weight, found.upstream(upstream)));
         }
         let mut group = found.group;
-        let has_better = group.members.iter().any(|member| !member.stopping);
-        for (member, share) in group.members.iter_mut().zip(balance::shares(&weights)) {
+        let shares = balance::shares(&weights);
+        let has_better = group.members.iter().zip(&shares).any(|(member, share)| !member.stopping && *share > 0);
+        for (member, share) in group.members.iter_mut().zip(shares) {
             let takes = !member.stopping || (member.is_task && !has_better);
             member.share = if takes { share } else { 0 };
         }

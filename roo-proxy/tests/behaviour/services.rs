@@ -202,4 +202,13 @@ async fn a_task_that_stops_is_asked_only_where_there_is_no_other() {
     set(stopping(one.address), stopping(two.address));
     let both = [who(&bench).await, who(&bench).await];
     assert_ne!(both[0], both[1], "one of them may still answer");
+
+    // What has no share is no better, however well it is.
+    let weighed = |weight: u8, name: &str, port: u16| format!(r#"{{"url":"http://{name}:{port}","weight":{weight}}}"#);
+    let to = format!(r#"{{"to":[{},{}]}}"#, weighed(100, "shop_one", first), weighed(0, "shop_two", second));
+    bench.routes(&[("shop.test:http", to)]);
+    set(stopping(one.address), endpoint(two.address, 1));
+    for _ in 0..4 {
+        assert_eq!(who(&bench).await, "one");
+    }
 }

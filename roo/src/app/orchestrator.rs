@@ -16,6 +16,12 @@ impl Orchestrator for Swarm {
         let asking = roo_docker::kin(host.as_deref(), tls.as_ref());
         async move { asking.await.map(as_kin).map_err(|error| error.to_string()) }.boxed()
     }
+
+    fn meant(&self) -> BoxFuture<'_, Result<Option<usize>, String>> {
+        let DockerAt { host, tls } = &self.0;
+        let asking = roo_docker::meant(host.as_deref(), tls.as_ref());
+        async move { asking.await.map_err(|error| error.to_string()) }.boxed()
+    }
 }
 
 fn as_kin(kin: roo_docker::Kin) -> Kin {
@@ -24,5 +30,5 @@ fn as_kin(kin: roo_docker::Kin) -> Kin {
         .networks
         .into_iter()
         .map(|network| KinNetwork { own: task(network.own), others: network.others.into_iter().map(task).collect() });
-    Kin { service: kin.service, networks: networks.collect(), meant: kin.meant }
+    Kin { service: kin.service, networks: networks.collect() }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use roo_discovery::{Instance, InstanceId, ServiceName, State};
 use roo_kv::{Entry, Error, Expect, Key, LeaseId, PutOptions, ReadLevel, Revision, Store};
 
+use super::swarm;
 use crate::keys;
 
 /// Writes instances. Cheap to clone.
@@ -105,7 +106,7 @@ impl Registrar {
             let Some(before) = self.store.get(&key, ReadLevel::Linearizable).await? else { return Ok(None) };
             match self.store.delete(&key, Some(Expect::Revision(before.mod_revision))).await {
                 Ok(Some(revision)) => {
-                    self.end(before.lease).await;
+                    self.end(before.lease.filter(|_| !is_shared(&before))).await;
                     self.spread(revision).await;
                     return Ok(Some(revision));
                 }
@@ -118,7 +119,7 @@ impl Registrar {
 
     async fn attempt(&self, key: &Key, instance: &Instance, before: Option<Entry>) -> Result<Registered, Error> {
         let value = Bytes::from(instance.to_json());
-        let former = before.as_ref().and_then(|entry| entry.lease);
+        let former = before.as_ref().filter(|entry| !is_shared(entry)).and_then(|entry| entry.lease);
         let lease = self.lease(instance.ttl, before.as_ref()).await?;
         if let Some(entry) = before.as_ref().filter(|entry| entry.value == value && lease == former) {
             return Ok(Registered { revision: entry.mod_revision, written: false });
@@ -167,4 +168,10 @@ impl Registrar {
             tracing::debug!(missing, "nodes have yet to hear that an instance has left");
         }
     }
+}
+
+/// Whether what an instance hangs on is what others hang on as well: one that the watch of the Swarm or of containers wrote.
+fn is_shared(entry: &Entry) -> bool {
+    let source = Instance::parse(&entry.value).map(|instance| instance.source.to_string());
+    source.is_ok_and(|source| swarm::writes(&source))
 }

@@ -62,6 +62,35 @@ fn record(entry: &Entry, door: &str) -> Option<Record> {
     Some(Record { revision: entry.mod_revision, lease: entry.lease, instance })
 }
 
+/// Which keys hold something else than a task: a record of another door, or one that this version can't read.
+pub(super) fn apply_foreign(foreign: &mut BTreeSet<Key>, batch: &Batch, door: &str) {
+    if batch.reset {
+        foreign.clear();
+    }
+    for event in &batch.events {
+        match event {
+            Event::Put { key, entry, .. } if record(entry, door).is_none() => drop(foreign.insert(key.clone())),
+            Event::Put { key, .. } | Event::Delete { key, .. } => drop(foreign.remove(key)),
+        }
+    }
+}
+
+impl Change {
+    pub(super) fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// Whether it takes out a task of a service that is led to and whose tasks nobody has looked for yet.
+    pub(super) fn is_early(&self, snapshot: &Snapshot, records: &Records, led: &BTreeSet<String>) -> bool {
+        let Self::Delete { key, .. } = self else { return false };
+        let Some(service) = records.get(key).map(|record| record.instance.service.to_string()) else { return false };
+        let exists = || snapshot.services.iter().any(|seen| seen.name.eq_ignore_ascii_case(&service));
+        led.contains(&service) && !snapshot.tasks_of.contains(&service) && exists()
+    }
+}
+
 /// What to write so that the store has the tasks that are seen, all on `lease`. What stops does not come back: whoever
 /// said so first knew more.
 pub(super) fn plan(snapshot: &Snapshot, records: &Records, lease: LeaseId, door: &str) -> Vec<Change> {

@@ -21,7 +21,14 @@ fn snapshot(tasks: Vec<Task>) -> Snapshot {
         tasks,
     };
     let services = vec![service];
-    Snapshot { state: WatchState::Watching, services, problems: Vec::new(), synced_at: None, tasks_error: None }
+    Snapshot {
+        state: WatchState::Watching,
+        services,
+        problems: Vec::new(),
+        synced_at: None,
+        tasks_of: BTreeSet::new(),
+        tasks_error: None,
+    }
 }
 
 /// What a plan writes, taken for written.

@@ -33,6 +33,11 @@ use writer::Writer;
 /// Begins the `source` of routes that come from labels; the service's name follows.
 pub(crate) const SOURCE_PREFIX: &str = "docker:";
 
+/// Whether the instances of this source are written here, all of a kind on one lease.
+pub(super) fn writes(source: &str) -> bool {
+    [instances::SOURCE, instances::PLAIN_SOURCE].contains(&source)
+}
+
 /// What this node knows about the Swarm.
 #[derive(Clone)]
 pub(crate) struct SwarmBook {

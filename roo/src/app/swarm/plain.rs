@@ -241,7 +241,14 @@ mod tests {
         let described =
             Description { name: "shop_web".to_owned(), container_labels: labels.into(), ..Description::default() };
         let (services, problems) = settle(if hosts.is_empty() { Vec::new() } else { vec![described] });
-        Snapshot { state: State::Watching, services, problems, synced_at: Some(1), tasks_error: None }
+        Snapshot {
+            state: State::Watching,
+            services,
+            problems,
+            synced_at: Some(1),
+            tasks_of: std::collections::BTreeSet::new(),
+            tasks_error: None,
+        }
     }
 
     fn written(changes: &[(Compare, Op)], lease: LeaseId) -> Known {

@@ -144,6 +144,7 @@ mod tests {
             services: vec![service],
             problems: Vec::new(),
             synced_at: None,
+            tasks_of: std::collections::BTreeSet::new(),
             tasks_error: None,
         }
     }

@@ -1,5 +1,6 @@
 //! Writes what labels and tasks say into the store, while this node holds the lock.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ pub(super) struct Writer {
     conflicts: watch::Sender<Vec<Conflict>>,
     instances: Watch,
     records: Records,
+    /// Instances under keys of tasks that are none.
+    foreign: BTreeSet<Key>,
+    /// Of these, the ones that were complained of.
+    told: BTreeSet<Key>,
     /// Whether the store's tasks were read at least once.
     has_records: bool,
     /// What the tasks hang on.
@@ -62,6 +67,8 @@ impl Writer {
             handle,
             conflicts,
             records: Records::new(),
+            foreign: BTreeSet::new(),
+            told: BTreeSet::new(),
             has_records: false,
             lease: None,
             lock: None,
@@ -70,7 +77,8 @@ impl Writer {
 
     /// Ends at `shutdown`, or when the store or the watch of the engine does. Gives the lock back.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
-        if shutdown.run_until_cancelled(self.follow()).await.is_some() {
+        let ended = shutdown.run_until_cancelled(self.follow()).await.is_some();
+        if ended && !shutdown.is_cancelled() {
             tracing::error!("the watch of the swarm has ended; routes stay as they are until the node is started anew");
         }
         if let Some(held) = self.lock.take() {
@@ -90,11 +98,16 @@ impl Writer {
                 changed = self.routes.changed() => if changed.is_err() { return },
                 batch = self.instances.next() => match batch {
                     Ok(batch) => {
+                        instances::apply_foreign(&mut self.foreign, &batch, instances::SOURCE);
                         instances::apply(&mut self.records, batch, instances::SOURCE);
                         self.has_records = true;
                     }
                     Err(_) => return,
                 },
+            }
+            // Whoever may come to write has to know the tasks of what routes lead to.
+            if let Some(routes) = &*self.routes.borrow() {
+                self.handle.follow(instances::led_to(routes));
             }
             // Only a manager that sees the services may write: others would take down what they can't see.
             if self.snapshots.borrow().state != State::Watching {
@@ -132,10 +145,10 @@ impl Writer {
     async fn settle(&mut self, lock: &Lock, due: bool) -> Result<(), Lost> {
         let Some(current) = self.routes.borrow_and_update().clone() else { return Ok(()) };
         let snapshot = self.snapshots.borrow_and_update().clone();
-        self.handle.follow(instances::led_to(&current));
+        let led = instances::led_to(&current);
         // Tasks first: those of a new route are there when it comes, and one that stops can't wait.
         if self.has_records && snapshot.tasks_error.is_none() {
-            self.settle_tasks(lock, &snapshot, due).await?;
+            self.settle_tasks(lock, &snapshot, &led, due).await?;
         }
         let plan = plan(&snapshot, &current);
         self.report(plan.conflicts);
@@ -148,8 +161,16 @@ impl Writer {
         Ok(())
     }
 
-    async fn settle_tasks(&mut self, lock: &Lock, snapshot: &Snapshot, due: bool) -> Result<(), Lost> {
+    async fn settle_tasks(
+        &mut self,
+        lock: &Lock,
+        snapshot: &Snapshot,
+        led: &BTreeSet<String>,
+        due: bool,
+    ) -> Result<(), Lost> {
         if self.records.is_empty() && snapshot.services.iter().all(|service| service.tasks.is_empty()) {
+            // Nobody keeps it alive from now on.
+            self.lease = None;
             return Ok(());
         }
         let lease = match self.lease(due).await {
@@ -159,7 +180,9 @@ impl Writer {
                 return Ok(());
             }
         };
-        let changes = instances::plan(snapshot, &self.records, lease, instances::SOURCE);
+        let mut changes = instances::plan(snapshot, &self.records, lease, instances::SOURCE);
+        changes.retain(|change| !change.is_early(snapshot, &self.records, led));
+        changes.retain(|change| !self.is_foreign(change.key()));
         if changes.is_empty() {
             return Ok(());
         }
@@ -170,6 +193,15 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Whether something else than a task is where this one should be, which is left alone.
+    fn is_foreign(&mut self, key: &Key) -> bool {
+        let foreign = self.foreign.contains(key);
+        if foreign && self.told.insert(key.clone()) {
+            tracing::warn!(%key, "there is an instance at this key that is no task of the Swarm, so the task is not written; remove it");
+        }
+        foreign
     }
 
     /// What the tasks hang on: the lease that they have already, or a new one.
