@@ -119,6 +119,26 @@ pub async fn origin(manager: &Engine, name: &str, options: &[&str]) -> Result<()
     manager.docker(&[&fixed, options, &[ORIGIN]].concat()).await.map(drop)
 }
 
+/// Takes a service away and waits until no node knows of it.
+pub async fn remove(fleet: &Fleet, service: &str) -> Result<()> {
+    step(&format!("docker service rm {service}"));
+    fleet.node(1).docker(&["service", "rm", service]).await?;
+    for node in fleet.nodes() {
+        until("the service is forgotten", async || {
+            let routes = verb(node, &["route", "ls"]).await?;
+            let services = verb(node, &["service", "ls"]).await?;
+            ensure!(
+                !routes.contains(service) && !services.contains(service),
+                "node {}: {routes}{services}",
+                node.number
+            );
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 /// Waits until so many tasks of a service run, and none beside them.
 pub async fn running(manager: &Engine, service: &str, count: usize) -> Result<()> {
     until("the tasks run", async || {

@@ -28,7 +28,6 @@ const DIRECTORIES: &str = "roo-swarm-";
 pub struct Fleet {
     run: Run,
     nodes: Vec<Engine>,
-    images: Option<Images>,
 }
 
 /// The names of what a process makes.
@@ -42,7 +41,7 @@ impl Fleet {
     pub async fn up(count: usize) -> Result<Self> {
         clear_leftovers();
         // From here on it is taken down, however far it comes.
-        let mut fleet = Self { run: Run { process: std::process::id() }, nodes: Vec::new(), images: None };
+        let mut fleet = Self { run: Run { process: std::process::id() }, nodes: Vec::new() };
         fleet.run.lay_bridge()?;
         for number in 1..=count {
             fleet.nodes.push(Engine::new(fleet.run, number)?);
@@ -59,10 +58,8 @@ impl Fleet {
     /// Brings the images of Roo and of the service behind it to all nodes.
     pub async fn load_images(&mut self) -> Result<()> {
         let first = self.nodes.first().context("a fleet has nodes")?;
-        let images = Images::of_this_build(first, &self.run.directory()).await?;
-        try_join_all(self.nodes.iter().map(|node| images.load(node))).await?;
-        self.images = Some(images);
-        Ok(())
+        let images = Images::of_this_build(first, self.run).await?;
+        try_join_all(self.nodes.iter().map(|node| images.load(node))).await.map(drop)
     }
 
     /// One more node, of the swarm that `manager` is in, with the images.
@@ -70,7 +67,7 @@ impl Fleet {
         let mut node = Engine::new(self.run, self.nodes.len() + 1)?;
         node.start().await?;
         node.join(self.node(manager)).await?;
-        self.images.as_ref().context("the images were not built")?.load(&node).await?;
+        Images::of_this_build(&node, self.run).await?.load(&node).await?;
         self.nodes.push(node);
         Ok(())
     }
@@ -140,9 +137,16 @@ pub fn end_on_signals() {
                 _ = terminate.recv() => {}
             }
         });
-        Run { process: std::process::id() }.take_down();
+        let run = Run { process: std::process::id() };
+        run.take_down();
+        run.forget_images();
         std::process::exit(130);
     });
+}
+
+/// Takes away what fleets of this process have in common, once there are no more of them.
+pub fn forget_images() {
+    Run { process: std::process::id() }.forget_images();
 }
 
 /// Takes away what runs that were killed have left.
@@ -150,12 +154,14 @@ fn clear_leftovers() {
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let process = name.to_str().and_then(|name| name.strip_prefix(DIRECTORIES)?.parse::<u32>().ok());
+        let process =
+            name.to_str().and_then(|name| name.strip_prefix(DIRECTORIES)?.split('-').next()?.parse::<u32>().ok());
         if let Some(process) = process
             && !Path::new(&format!("/proc/{process}")).exists()
         {
             eprintln!("taking away what process {process} has left");
             Run { process }.take_down();
+            Run { process }.forget_images();
         }
     }
 }
@@ -164,6 +170,16 @@ impl Run {
     /// Where engines keep what they have.
     pub fn directory(self) -> PathBuf {
         std::env::temp_dir().join(format!("{DIRECTORIES}{}", self.process))
+    }
+
+    /// Where the images are, which all fleets of a process have in common.
+    pub fn images(self) -> PathBuf {
+        std::env::temp_dir().join(format!("{DIRECTORIES}{}-images.tar", self.process))
+    }
+
+    fn forget_images(self) {
+        // None may have been built.
+        drop(std::fs::remove_file(self.images()));
     }
 
     /// The address with this last number. Swarm gives its networks subnets from 10.0.0.0 on, and never comes this far.

@@ -13,9 +13,8 @@ use crate::shell::run_now;
 use crate::support::api::{request, send};
 use crate::support::wait::until;
 
-/// The stack file and a Docker secret make one cluster of three nodes, and each answers for a service by its label.
-pub async fn three_nodes_form_one_cluster_and_answer(fleet: &mut Fleet) -> Result<()> {
-    deploy::roo(fleet, Trust::Secret).await?;
+/// Each node of a cluster answers for a service by its label.
+pub async fn each_node_answers(fleet: &Fleet) -> Result<()> {
     deploy::origin(fleet.node(1), "shop", &["--label", "roo.host=shop.test", "--label", "roo.origin.scheme=http"])
         .await?;
     step("each node answers");
@@ -28,7 +27,7 @@ pub async fn three_nodes_form_one_cluster_and_answer(fleet: &mut Fleet) -> Resul
         })
         .await?;
     }
-    Ok(())
+    deploy::remove(fleet, "shop").await
 }
 
 /// The stack file alone makes one cluster: tasks of one service hand each other a secret, and nobody else gets it.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::engine::Engine;
+use crate::fleet::Run;
 use crate::shell::{output, run};
 use crate::support::context::roo_bin;
 
@@ -19,12 +20,14 @@ pub struct Images {
 }
 
 impl Images {
-    /// Builds the images by an engine and saves them in `directory`.
-    pub async fn of_this_build(engine: &Engine, directory: &Path) -> Result<Self> {
-        let file = directory.join("images.tar");
-        build_roo(engine).await?;
-        build_origin(engine, &directory.join("origin")).await?;
-        engine.docker(&["save", "--output", &file.to_string_lossy(), ROO, ORIGIN]).await?;
+    /// Those that were built before, or else builds them by an engine.
+    pub async fn of_this_build(engine: &Engine, run: Run) -> Result<Self> {
+        let file = run.images();
+        if !file.exists() {
+            build_roo(engine).await?;
+            build_origin(engine, &run.directory().join("origin")).await?;
+            engine.docker(&["save", "--output", &file.to_string_lossy(), ROO, ORIGIN]).await?;
+        }
         Ok(Self { file })
     }
 

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use http::Method;
 use serde_json::Value;
 
-use crate::deploy::{self, Trust};
+use crate::deploy;
 use crate::engine::Engine;
 use crate::fleet::{Fleet, step};
 use crate::options::rounds;
@@ -16,8 +16,7 @@ use crate::support::api::{request, send};
 use crate::support::wait::until;
 
 /// Changes a service's label again and again; each time all nodes follow. The times are printed.
-pub async fn a_label_is_live_on_all_nodes(fleet: &mut Fleet) -> Result<()> {
-    deploy::roo(fleet, Trust::Secret).await?;
+pub async fn a_label_is_live_on_all_nodes(fleet: &Fleet) -> Result<()> {
     deploy::origin(fleet.node(1), "shop", &["--label", "roo.origin.scheme=http"]).await?;
     deploy::running(fleet.node(1), "shop", 1).await?;
     let mut times = Vec::new();
@@ -39,7 +38,7 @@ pub async fn a_label_is_live_on_all_nodes(fleet: &mut Fleet) -> Result<()> {
         at(99),
         at(100)
     ));
-    Ok(())
+    deploy::remove(fleet, "shop").await
 }
 
 /// Sets a label of a service by the engine's API, which takes less time than the command line.

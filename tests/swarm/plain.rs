@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use http::Method;
 
-use crate::deploy::{self, Trust};
+use crate::deploy;
 use crate::engine::Engine;
 use crate::fleet::{Fleet, step};
 use crate::image::ORIGIN;
@@ -14,8 +14,7 @@ use crate::support::api::{request, send};
 use crate::support::wait::until;
 
 /// A container with a label is served by all nodes, wherever it runs, until the last one of its name is gone.
-pub async fn containers_without_a_service_are_served(fleet: &mut Fleet) -> Result<()> {
-    deploy::roo(fleet, Trust::Secret).await?;
+pub async fn containers_without_a_service_are_served(fleet: &Fleet) -> Result<()> {
     for number in [2, 3] {
         step(&format!("docker run on node {number}"));
         let options = ["run", "--detach", "--name", "plain", "--network", "forenet"];

@@ -4,14 +4,13 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
-use crate::deploy::{self, Trust};
+use crate::deploy;
 use crate::engine::Engine;
 use crate::fleet::{Fleet, step};
 use crate::support::wait::until;
 
 /// Tasks become instances on all nodes as soon as they run, and nothing new goes to one that is to stop, whoever wants it.
-pub async fn tasks_are_known_to_all_nodes(fleet: &mut Fleet) -> Result<()> {
-    deploy::roo(fleet, Trust::Secret).await?;
+pub async fn tasks_are_known_to_all_nodes(fleet: &Fleet) -> Result<()> {
     let manager = fleet.node(1);
     deploy::origin(manager, "shop", &["--replicas", "3", "--label", "roo.host=shop.test"]).await?;
     step("three tasks are there");
@@ -47,8 +46,7 @@ pub async fn tasks_are_known_to_all_nodes(fleet: &mut Fleet) -> Result<()> {
 }
 
 /// When the node that writes hangs, another one goes on where it stopped.
-pub async fn another_node_writes_when_one_hangs(fleet: &mut Fleet) -> Result<()> {
-    deploy::roo(fleet, Trust::Secret).await?;
+pub async fn another_node_writes_when_one_hangs(fleet: &Fleet) -> Result<()> {
     let label = |host: &str| format!("roo.host={host}");
     deploy::origin(fleet.node(1), "shop", &["--replicas", "3", "--label", &label("one.test")]).await?;
     everywhere(fleet, 3).await?;
@@ -81,7 +79,8 @@ pub async fn another_node_writes_when_one_hangs(fleet: &mut Fleet) -> Result<()>
     }
     step("it is back");
     hung.docker(&["unpause", &container]).await?;
-    everywhere(fleet, 2).await
+    everywhere(fleet, 2).await?;
+    deploy::remove(fleet, "shop").await
 }
 
 async fn task_of(node: &Engine, container: &str) -> Result<String> {
