@@ -44,6 +44,8 @@ pub struct AcmeConfig {
     pub limits: Limits,
     /// The profile to order by (draft-ietf-acme-profiles); `None` = the CA's default.
     pub profile: Option<String>,
+    /// Where a name that it has refused often is tried first.
+    pub rehearsal: Option<Box<AcmeConfig>>,
 }
 
 impl AcmeConfig {
@@ -62,6 +64,23 @@ impl AcmeConfig {
             challenges: Challenges::default(),
             limits: Limits::known(directory),
             profile: None,
+            rehearsal: None,
+        }
+    }
+
+    /// The stage at which orders from it are rehearsed, if one is known: Let's Encrypt's.
+    pub fn known_rehearsal(&self) -> Option<Self> {
+        (self.directory == LETS_ENCRYPT_PRODUCTION).then(|| self.rehearsing(LETS_ENCRYPT_STAGING))
+    }
+
+    /// The same at another directory, to rehearse there what is then ordered here.
+    #[must_use]
+    pub fn rehearsing(&self, directory: &str) -> Self {
+        Self {
+            email: self.email.clone(),
+            extra_roots_pem: self.extra_roots_pem.clone(),
+            challenges: self.challenges.clone(),
+            ..Self::at(directory)
         }
     }
 

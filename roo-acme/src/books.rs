@@ -89,7 +89,12 @@ impl<V: Vault> Desk<V> {
         purpose: Purpose,
         error: &IssueError,
     ) -> Result<(), ClaimLost> {
-        let made = !matches!(error, IssueError::Account(_) | IssueError::Acme(Fault::Profile { .. } | Fault::Setup(_)));
+        let made = !matches!(
+            error,
+            IssueError::Account(_)
+                | IssueError::Rehearsal { .. }
+                | IssueError::Acme(Fault::Profile { .. } | Fault::Setup(_))
+        );
         // What goes on may still bring a certificate.
         if purpose != Purpose::New || (made && !error.ends_order()) {
             return Ok(());

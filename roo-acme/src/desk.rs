@@ -113,16 +113,13 @@ impl<V: Vault> Desk<V> {
             }
             return Ok(Outcome::Current { facts, attempts: None, renewal });
         }
+        // What failed before somebody asked for another try does not hold it back.
+        let lately = attempts.as_ref().filter(|attempts| asked.is_none_or(|wish| attempts.last_at >= wish.at));
         let ca = match self.authority.for_name(name) {
-            Authority::Acme(cas) => {
-                // What failed before somebody asked for another try does not hold it back.
-                let attempts =
-                    attempts.as_ref().filter(|attempts| asked.is_none_or(|wish| attempts.last_at >= wish.at));
-                match self.reserved(cas, name, known, renewal.as_ref(), attempts).await? {
-                    Choice::Ask(config, purpose) => Some((config, purpose)),
-                    Choice::Wait(held) => return Ok(Outcome::Held(held)),
-                }
-            }
+            Authority::Acme(cas) => match self.reserved(cas, name, known, renewal.as_ref(), lately).await? {
+                Choice::Ask(config, purpose) => Some((config, purpose)),
+                Choice::Wait(held) => return Ok(Outcome::Held(held)),
+            },
             Authority::Internal | Authority::Off => None,
         };
         tracing::info!(name, ?urgency, "getting a certificate");
@@ -130,8 +127,13 @@ impl<V: Vault> Desk<V> {
             self.look_at(name);
         }
         let timeout = self.settings.order_timeout;
-        let issued =
-            tokio::time::timeout(timeout, self.issue(name, ca.map(|(config, _)| config), certificate.as_ref())).await;
+        let issuing = async {
+            if let Some((config, _)) = ca {
+                self.rehearse(config, name, lately).await?;
+            }
+            self.issue(name, ca.map(|(config, _)| config), certificate.as_ref()).await
+        };
+        let issued = tokio::time::timeout(timeout, issuing).await;
         let new = match issued.unwrap_or(Err(IssueError::TooSlow { timeout })) {
             Ok(new) => new.facts(),
             Err(error) => {

@@ -28,6 +28,9 @@ pub(crate) enum IssueError {
         another: bool,
         fault: Fault,
     },
+    /// The stage where the order was rehearsed refused it; the CA itself was not asked.
+    #[error("a rehearsal at {directory} failed, so the CA was not asked again: {error}")]
+    Rehearsal { directory: String, error: Box<IssueError> },
     /// The DNS did not show the proof; the CA was not asked to look.
     #[error("dns-01: {fault}")]
     Dns {
@@ -154,6 +157,15 @@ impl IssueError {
         }
     }
 
+    /// Whether the CA has something against this very name, as another one would.
+    pub(crate) fn is_of_name(&self) -> bool {
+        matches!(
+            self,
+            Self::Unproven { .. }
+                | Self::Acme(Fault::Refused { .. } | Fault::Unwilling { .. } | Fault::NotOffered { .. })
+        )
+    }
+
     /// For the memory of failures; it happened at `now`.
     pub(crate) fn failure(&self, now: Timestamp) -> Failure {
         let (kind, retry_at) = match self {
@@ -163,6 +175,10 @@ impl IssueError {
         };
         let (challenge, another) = match self {
             Self::Unproven { challenge, another, .. } => (Some(*challenge), *another),
+            Self::Rehearsal { error, .. } => {
+                let inner = error.failure(now);
+                (inner.challenge, inner.another)
+            }
             Self::Dns { another, .. } => (Some(Challenge::Dns01), *another),
             _ => (None, false),
         };

@@ -37,6 +37,7 @@ mod inventory;
 mod issuer;
 mod limits;
 mod probe;
+mod rehearsal;
 mod renewal;
 mod settings;
 mod tls_alpn;

@@ -126,6 +126,20 @@ impl<V: Vault> Desk<V> {
         Ok(certificate)
     }
 
+    /// Takes an order at a CA whose certificates nobody wants to its end, and keeps nothing of it.
+    pub(crate) async fn tried(&self, config: &AcmeConfig, name: &str) -> Result<(), IssueError> {
+        let session = &self.session(config).await?;
+        let mut work = match self.continued(session, config, name, None).await? {
+            Some(work) => work,
+            None => self.started(session, config, name, None, (self.settings.keys.first, None)).await?,
+        };
+        let fetched = self.fetched(config, name, &mut work).await.map(drop);
+        if fetched.as_ref().err().is_none_or(IssueError::ends_order) {
+            self.discard(order_of(name)).await;
+        }
+        fetched
+    }
+
     /// The certificate that an order brings.
     async fn fetched(&self, config: &AcmeConfig, name: &str, work: &mut Work) -> Result<Certificate, IssueError> {
         let chain_pem = self.completed(config, name, work).await?;

@@ -187,7 +187,7 @@ impl<'a> Nemesis<'a> {
             } else if self.counter.orders() >= next_kill && certified < names {
                 next_kill = usize::MAX;
                 // Every other one while the CA answers.
-                if self.kills % 2 == 0 {
+                if self.kills.is_multiple_of(2) {
                     self.counter.keep_next();
                 } else {
                     self.kill_issuer().await?;

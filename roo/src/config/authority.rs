@@ -32,24 +32,48 @@ pub(super) fn read(
         reader.read("acme-eab", |text| for_each(text, &directories, ExternalAccount::parse)).unwrap_or_default();
     let limits = reader.read("acme-limits", |text| limits(text, &directories)).unwrap_or_default();
     let mut profiles = reader.read("acme-profile", |text| for_each(text, &directories, profile)).unwrap_or_default();
+    let rehearsal = reader.read("acme-rehearsal", rehearsal);
     // A CA of one's own sees other things than the DNS tells here.
     let is_public =
         directories.iter().any(|url| [LETS_ENCRYPT_PRODUCTION, LETS_ENCRYPT_STAGING].contains(&url.as_str()));
     let challenges = challenge::read(reader, surroundings, server, is_public);
-    let mut cas = directories.iter().map(|url| AcmeConfig {
-        email: email.clone(),
-        extra_roots_pem: roots.remove(url),
-        external_account: accounts.remove(url),
-        challenges: challenges.clone(),
-        limits: limits.get(url).copied().unwrap_or_else(|| Limits::known(url)),
-        profile: profiles.remove(url),
-        ..AcmeConfig::at(url)
+    let mut cas = directories.iter().map(|url| {
+        with_rehearsal(
+            rehearsal.as_ref(),
+            AcmeConfig {
+                email: email.clone(),
+                extra_roots_pem: roots.remove(url),
+                external_account: accounts.remove(url),
+                challenges: challenges.clone(),
+                limits: limits.get(url).copied().unwrap_or_else(|| Limits::known(url)),
+                profile: profiles.remove(url),
+                ..AcmeConfig::at(url)
+            },
+        )
     });
     match (directories[0].as_str(), cas.next()) {
         ("internal", _) => Authority::Internal,
         ("off", _) | (_, None) => Authority::Off,
         (_, Some(first)) => Authority::Acme(Cas::new(first, cas)),
     }
+}
+
+/// A directory's URL, or `None` for no rehearsal.
+fn rehearsal(text: &str) -> Result<Option<String>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let https = url::Url::parse(text).is_ok_and(|url| url.scheme() == "https" && url.has_host());
+    if https { Ok(Some(text.to_owned())) } else { Err(format!("`{text}` is neither an https URL nor `off`")) }
+}
+
+/// The CA with the stage that is known for it, or that was given.
+fn with_rehearsal(given: Option<&Option<String>>, config: AcmeConfig) -> AcmeConfig {
+    let rehearsal = match given {
+        None => config.known_rehearsal(),
+        Some(url) => url.as_ref().filter(|url| **url != config.directory).map(|url| config.rehearsing(url)),
+    };
+    AcmeConfig { rehearsal: rehearsal.map(Box::new), ..config }
 }
 
 /// The directories of CAs, or `internal` or `off` alone.

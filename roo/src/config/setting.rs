@@ -112,6 +112,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "How names are proven, the preferred way first, separated by commas [default: http-01,tls-alpn-01, and dns-01 if it is set up]",
     ),
     setting("acme-profile", "NAME", "Profile to order certificates by, of those that the CA offers; URL=NAME for one of several CAs [default: the CA's]"),
+    setting("acme-rehearsal", "URL", "Where a name that the CA has refused three times is tried first; off: nowhere [default: Let's Encrypt's staging, for its production]"),
     setting("acme-limits", "LIMITS", "What the CA allows, for example orders=300/3h,domain=50/7d,exact=5/7d,failures=5/1h, or none; URL=LIMITS for one of several CAs [default: Let's Encrypt's published limits, none for others]"),
     setting("retire-after", "TIME", "How long the certificate of a name without a route is kept; 0: for ever [default: 7d]"),
     setting("acme-key", "KIND", "Keys of new certificates: p256, p384, rsa2048, or two of them as in p256+rsa2048 [default: p256]"),

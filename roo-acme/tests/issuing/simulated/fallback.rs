@@ -58,7 +58,42 @@ async fn a_name_that_can_not_be_proven_is_not_carried_from_ca_to_ca() {
     assert_eq!(world.second().tally("a.example").orders, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_name_that_was_refused_often_is_rehearsed_before_the_ca_is_asked_again() {
+    let world = World::rehearsing(rules(90 * DAY, &[]), rules(90 * DAY, &[]));
+    world.ca.fail("a.example", 4);
+    world.second().fail("a.example", 2);
+    world.cluster.want(&["a.example", "b.example"]);
+    tokio::time::sleep(7 * DAY).await;
+    assert_eq!((world.authority("a.example"), world.authority("b.example")), (DIRECTORY, DIRECTORY));
+    let (ca, stage) = (world.ca.tally("a.example"), world.second().tally("a.example"));
+    assert_eq!((ca.failures, ca.issued), (4, 1), "{ca:?}");
+    // Two that failed there cost nothing here; after the next one it was refused here once more, and after the last it was not.
+    assert_eq!((stage.failures, stage.issued), (2, 2), "{stage:?}");
+    assert_eq!(world.second().tally("b.example").orders, 0, "nobody refused it");
+    assert_eq!(world.cluster.attempts("a.example"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rehearsal_that_does_not_come_about_stands_in_no_ones_way() {
+    let world = World::rehearsing(rules(90 * DAY, &[]), rules(90 * DAY, &[]));
+    world.second().go_down(30 * DAY);
+    world.ca.fail("a.example", 4);
+    world.cluster.want(&["a.example"]);
+    tokio::time::sleep(7 * DAY).await;
+    assert_eq!(world.authority("a.example"), DIRECTORY);
+}
+
 impl World {
+    /// Nodes whose orders from the first CA are rehearsed at the second one.
+    fn rehearsing(first: Rules, second: Rules) -> Self {
+        let mut world = Self::of_two(0, first, second);
+        world.rehearses = true;
+        let node = world.node();
+        world.nodes.push(node);
+        world
+    }
+
     /// Nodes with two CAs.
     fn of_two(nodes: usize, first: Rules, second: Rules) -> Self {
         let mut world = Self::new(0, |clock| Ca::new(first, clock));

@@ -29,6 +29,8 @@ struct World {
     limits: Limits,
     /// The one to fall back to, if there is one.
     second: Option<Ca>,
+    /// The second one is where orders from the first one are rehearsed.
+    rehearses: bool,
     clock: Clock,
     random: fastrand::Rng,
 }
@@ -47,6 +49,7 @@ impl World {
             ca,
             limits: Limits::default(),
             second: None,
+            rehearses: false,
             clock,
             random,
         };
@@ -75,8 +78,11 @@ impl World {
             ..Settings::default()
         };
         let second = self.second.as_ref().map(|_| AcmeConfig::at(ca::SECOND));
-        let authority =
-            Authority::Acme(Cas::new(AcmeConfig { limits: self.limits, ..AcmeConfig::at(ca::DIRECTORY) }, second));
+        let (rehearsal, second) = if self.rehearses { (second.map(Box::new), None) } else { (None, second) };
+        let authority = Authority::Acme(Cas::new(
+            AcmeConfig { limits: self.limits, rehearsal, ..AcmeConfig::at(ca::DIRECTORY) },
+            second,
+        ));
         Node::start_configured(NodeVault::new(&self.cluster), &self.cluster, authority, settings)
     }
 
