@@ -42,16 +42,20 @@ pub async fn roll_over<V: Vault>(
     };
     let desk = Desk::new(vault.clone(), authority.clone(), settings.clone(), claim.clone());
     let work = async {
-        let mut changed = Vec::new();
+        let (mut changed, mut failed) = (Vec::new(), None);
         for config in cas.iter() {
             let at = |error: IssueError| RollOverError::Ca {
                 directory: config.directory.clone(),
                 reason: with_sources(&error),
             };
             // Boxed, since futures within futures of it are too deep for the compiler.
-            changed.extend(Box::pin(desk.roll_over(config)).await.map_err(at)?);
+            match Box::pin(desk.roll_over(config)).await.map_err(at) {
+                Ok(url) => changed.extend(url),
+                // One that can't does not keep the others from it.
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
         }
-        Ok(changed)
+        failed.map_or(Ok(changed), Err)
     };
     let kept = pin!(keep_until_lost(vault.as_ref(), &claim, claimed_at, settings.claim_ttl));
     let outcome = tokio::select! {

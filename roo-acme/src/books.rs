@@ -44,7 +44,20 @@ impl<V: Vault> Desk<V> {
     pub(crate) async fn open_books(&self) -> Result<(), IssueError> {
         let Authority::Acme(cas) = &self.authority else { return Ok(()) };
         for config in cas.iter() {
-            let ledger = self.read(ledger_of(config), Ledger::decode).await?.unwrap_or_default();
+            let mut ledger = match self.read(ledger_of(config), Ledger::decode).await {
+                Ok(stored) => stored.unwrap_or_default(),
+                // What it said is lost; the CA says itself when it is asked too much.
+                Err(error @ IssueError::Record { .. }) => {
+                    tracing::error!(
+                        directory = config.directory,
+                        error = with_sources(&error),
+                        "its limits are counted anew"
+                    );
+                    Ledger::default()
+                }
+                Err(error) => return Err(error),
+            };
+            ledger.correct(&config.limits, self.settings.clock.now());
             self.books.ledgers().insert(config.directory.clone(), ledger);
         }
         Ok(())
@@ -134,7 +147,9 @@ impl<V: Vault> Desk<V> {
 
     /// What the name has spent of the limits of CAs.
     pub(crate) async fn spent(&self, name: &str) -> Result<SpentBy, IssueError> {
-        Ok(self.read(spent_of(name), record::decode).await?.unwrap_or_default())
+        let mut spent: SpentBy = self.read(spent_of(name), record::decode).await?.unwrap_or_default();
+        correct(&mut spent, &self.authority, self.settings.clock.now());
+        Ok(spent)
     }
 
     /// Tells the metrics what is left.
@@ -208,6 +223,15 @@ impl<V: Vault> Desk<V> {
 
 /// How long a CA that does not tell when to renew is not asked again, for any certificate.
 const SILENT_FOR: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+
+/// Takes back what a clock that was ahead has counted.
+pub(crate) fn correct(spent: &mut SpentBy, authority: &Authority, now: Timestamp) {
+    for (directory, spent) in spent {
+        if let Some(config) = authority.acme(directory) {
+            spent.correct(&config.limits, now);
+        }
+    }
+}
 
 fn spent_of(name: &str) -> Item {
     let name = name.to_owned();

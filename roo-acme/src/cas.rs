@@ -88,7 +88,7 @@ impl ExternalAccount {
         let plain = hmac.trim_end_matches('=').replace('+', "-").replace('/', "_");
         match URL_SAFE_NO_PAD.decode(plain) {
             Ok(hmac) if !hmac.is_empty() => Ok(Self { key_id: key_id.to_owned(), hmac }),
-            _ => Err(format!("the HMAC key of {key_id} is not base64url; {expected}")),
+            _ => Err(format!("the HMAC key, behind the last colon, is not base64url; {expected}")),
         }
     }
 }

@@ -118,8 +118,10 @@ fn purpose(config: &AcmeConfig, seeker: &Seeker<'_>, now: Timestamp) -> Purpose 
     let Some(facts) = seeker.facts.filter(|facts| facts.authority == config.directory && facts.not_after > now) else {
         return Purpose::New;
     };
-    let advice = seeker.renewal.filter(|renewal| renewal.serial == facts.serial && renewal.window.is_some());
-    if advice.is_some() { Purpose::Replacement } else { Purpose::Renewal }
+    // Within the window only: Let's Encrypt counts what comes before or after it.
+    let advised = seeker.renewal.filter(|renewal| renewal.serial == facts.serial).and_then(|renewal| renewal.window);
+    let is_due = advised.is_some_and(|window| window.start <= now && now < window.end);
+    if is_due { Purpose::Replacement } else { Purpose::Renewal }
 }
 
 impl Held {

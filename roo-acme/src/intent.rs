@@ -120,7 +120,7 @@ impl<V: Vault> Desk<V> {
 }
 
 /// Orders of the list that are looked at.
-const GLANCES_MAX: usize = 1_000;
+const GLANCES_MAX: usize = 50;
 
 /// How long a stopping issuer waits for the CA's answer to what it has begun.
 const SETTLED_MAX: Duration = Duration::from_secs(5);

@@ -107,7 +107,16 @@ impl<V: Vault> Issuer<V> {
         let mut kept = pin!(keep_until_lost(vault.as_ref(), &claim, claimed_at, self.settings.claim_ttl));
         let desk = Arc::new(self.desk(claim.clone()));
         let mut jobs = Jobs::default();
-        let mut lost = desk.open_books().await.is_err();
+        let mut lost = match desk.open_books().await {
+            Ok(()) => false,
+            Err(error) => {
+                tracing::warn!(
+                    error = with_sources(&error),
+                    "what CAs allow can't be read; nothing is ordered until it can"
+                );
+                true
+            }
+        };
         while !lost {
             self.take_stock(notes).await;
             notes.memory.note_silent(&self.authority, desk.silent());

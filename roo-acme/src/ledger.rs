@@ -2,14 +2,21 @@
 //! a restart forgets nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::backoff::Backoff;
-use crate::limits::{Limits, registered_domain};
+use crate::limits::{Limit, Limits, later, registered_domain};
 use crate::record::{self, RecordError};
 use crate::timestamp;
+
+/// Longer than any pause lasts, with its jitter.
+const PAUSE_MAX: Duration = Duration::from_mins(20);
+
+/// For which a CA that does not tell when to renew is not asked again, at most.
+const SILENCE_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// The ledgers of the configured CAs, by directory.
 pub(crate) type Ledgers = BTreeMap<String, Ledger>;
@@ -68,6 +75,15 @@ pub(crate) struct Reached {
     pub(crate) until: Timestamp,
 }
 
+impl Spent {
+    /// As [`Ledger::correct`].
+    pub(crate) fn correct(&mut self, limits: &Limits, now: Timestamp) {
+        let latest = |limit: Option<Limit>| limit.map_or(Timestamp::MAX, |limit| limit.latest(now));
+        self.exact = self.exact.min(latest(limits.exact));
+        self.failures = self.failures.min(latest(limits.failures));
+    }
+}
+
 impl Default for Ledger {
     fn default() -> Self {
         let long_ago = Timestamp::UNIX_EPOCH;
@@ -84,6 +100,17 @@ impl Ledger {
     /// Reads any stored version.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         record::decode(bytes)
+    }
+
+    /// Takes back what no clock that is right can have written: one that was ahead must not hold orders back for as long.
+    pub(crate) fn correct(&mut self, limits: &Limits, now: Timestamp) {
+        let latest = |limit: Option<Limit>| limit.map_or(Timestamp::MAX, |limit| limit.latest(now));
+        self.orders = self.orders.min(latest(limits.orders));
+        for full_at in self.domains.values_mut() {
+            *full_at = (*full_at).min(latest(limits.domain));
+        }
+        self.paused_until = self.paused_until.min(later(now, PAUSE_MAX));
+        self.silent_until = self.silent_until.min(later(now, SILENCE_MAX));
     }
 
     /// Counts a failure at `now` that any name would have met, and holds all of them back for a while, but not longer
@@ -184,6 +211,27 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn what_a_clock_that_was_ahead_has_counted_holds_nobody_for_longer_than_a_limit_does() {
+        const DAY: i64 = 86_400;
+        let limits = Limits::known(LETS_ENCRYPT_PRODUCTION);
+        let (mut ledger, mut spent, ahead) = (Ledger::default(), Spent::default(), at(365 * DAY));
+        ledger.order(&limits, "a.shop.example", Purpose::New, ahead);
+        ledger.failed(ahead, at(366 * DAY), 0.0);
+        spent.exact = limits.exact.unwrap().spent(spent.exact, ahead);
+        ledger.correct(&limits, at(0));
+        spent.correct(&limits, at(0));
+        assert!(ledger.paused_until <= at(DAY / 24), "{ledger:?}");
+        let reached = |after: i64| ledger.reached(&limits, "a.shop.example", spent, Purpose::New, at(after));
+        assert!(reached(8 * DAY).is_none(), "{:?}", reached(8 * DAY));
+        // What a clock that is right has counted stays.
+        let mut counted = Ledger::default();
+        counted.order(&limits, "b.shop.example", Purpose::New, at(0));
+        let before = counted.clone();
+        counted.correct(&limits, at(1));
+        assert_eq!(counted, before);
     }
 
     #[test]

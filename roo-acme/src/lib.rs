@@ -69,6 +69,7 @@ mod schedule;
 mod sessions;
 mod timestamp;
 mod unused;
+mod waiting;
 mod web;
 mod wildcard;
 
@@ -94,5 +95,6 @@ pub use settings::Settings;
 pub use tls_alpn::{TlsAlpnError, tls_alpn_certificate};
 pub use transport::{Exchange, Transport};
 pub use vault::{Answer, Claim, Item, Vault, VaultError, Version};
+pub use waiting::{Waiting, waiting};
 pub use wildcard::wildcard_above;
 pub use wish::{Meant, Reason, Revocation, Wish, Wishes};

@@ -112,6 +112,11 @@ impl Limit {
         later(full_at.max(now), self.interval())
     }
 
+    /// When it is full again at the latest, whatever was spent until `now`.
+    pub(crate) fn latest(&self, now: Timestamp) -> Timestamp {
+        later(now, self.window)
+    }
+
     /// The same after one is given back.
     pub(crate) fn returned(&self, full_at: Timestamp) -> Timestamp {
         full_at.saturating_sub(self.interval()).unwrap_or(full_at)
@@ -138,7 +143,7 @@ pub(crate) fn registered_domain(name: &str) -> &str {
     }
 }
 
-fn later(from: Timestamp, by: Duration) -> Timestamp {
+pub(crate) fn later(from: Timestamp, by: Duration) -> Timestamp {
     from.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 

@@ -111,7 +111,8 @@ pub(crate) fn judge(view: &View<'_>, name: &str) -> Result<Place, Unprovable> {
         Need::Impossible(why) => return Err(why),
         Need::Nothing => Place::Nowhere,
     };
-    let held = view.holds.get(name).filter(|until| **until > view.now);
+    // Revoking orders nothing.
+    let held = view.holds.get(name).filter(|until| **until > view.now && !is_to_be_revoked(view, name));
     Ok(match (place, held) {
         (Place::Due(_), Some(until)) => Place::At(*until),
         _ => place,

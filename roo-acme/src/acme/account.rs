@@ -96,10 +96,15 @@ impl Session {
     ) -> Result<(), Fault> {
         let (key, next) = (Key::new(&key_of(&stored.key_pem)?)?, Key::new(&key_of(next_pem)?)?);
         let caller = Caller::new(Https::new(config, settings)?, &config.directory, &stored.url, key);
-        match caller.knows(&next).await? {
-            true => Ok(()),
-            false => caller.change_key(&next).await,
+        if caller.knows(&next).await? {
+            return Ok(());
         }
+        let Err(fault) = caller.change_key(&next).await else { return Ok(()) };
+        // Not every CA that can't do it says so in a way that is known to mean no: what counts is which key it knows.
+        if !caller.knows(&next).await? && caller.knows_its_own().await? {
+            return Err(Fault::Refused { reason: fault.to_string() });
+        }
+        Err(fault)
     }
 
     /// Tells the CA whom to write to (RFC 8555 section 7.3.2), and gives what was told.

@@ -50,16 +50,21 @@ impl Caller {
         struct Account {
             orders: Option<String>,
         }
+        /// As the RFC has it, and as step-ca has it.
         #[derive(Deserialize)]
-        struct Page {
-            orders: Vec<String>,
+        #[serde(untagged)]
+        enum Page {
+            Named { orders: Vec<String> },
+            Bare(Vec<String>),
         }
         let Account { orders: Some(first) } = self.look(&self.account).await? else { return Ok(None) };
         let (mut next, mut listed) = (Some(first), Vec::new());
         for _ in 0..PAGES_MAX {
             let Some(url) = next else { break };
             let page = self.post(&url, None).await?;
-            listed.extend(parse::<Page>(&page)?.orders);
+            // A list that can't be read is none.
+            let Ok(Page::Named { orders } | Page::Bare(orders)) = parse(&page) else { return Ok(None) };
+            listed.extend(orders);
             listed.drain(..listed.len().saturating_sub(LISTED_MAX));
             next = next_page(page.headers());
         }
@@ -77,9 +82,14 @@ impl Caller {
         let existing = json!({ "onlyReturnExisting": true });
         match self.post_by(key, &json!({ "jwk": key.jwk() }), &new_account, Some(&existing)).await {
             Ok(_) => Ok(true),
-            Err(Fault::AccountGone { .. } | Fault::Refused { .. }) => Ok(false),
+            Err(Fault::AccountGone { .. } | Fault::Refused { .. } | Fault::Unwilling { .. }) => Ok(false),
             Err(fault) => Err(fault),
         }
+    }
+
+    /// Whether the CA has an account with the present key.
+    pub(super) async fn knows_its_own(&self) -> Result<bool, Fault> {
+        self.knows(&self.key).await
     }
 
     /// Puts `next` in the place of the account's key (RFC 8555 section 7.3.5).

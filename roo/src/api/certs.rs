@@ -58,7 +58,12 @@ pub(super) async fn show(State(api): Shared, Path(name): Path<String>) -> Result
     let pattern = pattern(&name)?;
     let routes = api.routes.served_by(&pattern);
     let shown = api.certificates.show(&pattern.to_string(), &api.vault, routes).await;
-    shown.map(Json).ok_or_else(|| unknown(&name))
+    let mut shown = shown.ok_or_else(|| unknown(&name))?;
+    let now = jiff::Timestamp::now();
+    // That the store can't be read now is told where it matters.
+    let waiting = roo_acme::waiting(&*api.vault, &api.authority, &pattern.to_string(), now).await;
+    shown["waits"] = json!(waiting.ok().flatten());
+    Ok(Json(shown))
 }
 
 /// `POST /roo/v1/certs/{name}/renew`: asks the node that issues for another one.

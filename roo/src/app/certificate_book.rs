@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
-use roo_acme::{Attempts, Facts, Inventory, Managed, Names, Wish, Wishes, wildcard_above};
+use roo_acme::{Attempts, Facts, Inventory, Managed, Names, Renewal, Wish, Wishes, wildcard_above};
 use roo_proxy::HostName;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -180,6 +180,7 @@ impl CertificateBook {
             facts: self.facts(name),
             wanted: self.is_wanted(name),
             attempts: vault.attempts(name).await.filter(|attempts| attempts.failures > 0),
+            renewal: vault.renewal(name).await,
             wish: self.wishes.borrow().get(name).cloned(),
             served_by: self.served_by(name),
         }
@@ -202,6 +203,8 @@ struct Standing {
     wanted: bool,
     /// Failures since the last success.
     attempts: Option<Attempts>,
+    /// The CA's advice.
+    renewal: Option<Renewal>,
     wish: Option<Wish>,
     served_by: Option<String>,
 }
@@ -259,7 +262,7 @@ impl Standing {
     /// When another one is ordered, if nothing happens before.
     fn renew_at(&self, name: &str, facts: &Facts) -> Option<Timestamp> {
         let is_renewed = self.wanted && facts.revoked.is_none_or(|revoked| revoked.renew);
-        is_renewed.then(|| roo_acme::renew_at(name, facts, None))
+        is_renewed.then(|| roo_acme::renew_at(name, facts, self.renewal.as_ref()))
     }
 }
 

@@ -87,6 +87,14 @@ impl Vault {
         roo_acme::Attempts::decode(&plain).ok()
     }
 
+    /// What the CA advised on renewing the certificate of `name`, as far as this node knows.
+    pub(super) async fn renewal(&self, name: &str) -> Option<roo_acme::Renewal> {
+        let key = key_of(&roo_acme::Item::Renewal { name: name.to_owned() });
+        let entry = self.store.get(&key, ReadLevel::Stale).await.ok()??;
+        let plain = self.open(&key, &entry.value).ok()?;
+        roo_acme::Renewal::decode(&plain).ok()
+    }
+
     /// What was found when `name` was looked at last, as far as this node knows.
     pub(super) async fn probe(&self, name: &str) -> Option<roo_acme::Probe> {
         let key = keys::probe(name);

@@ -108,8 +108,11 @@ fn for_each<T: Clone>(
         let again = match one {
             Some((url, value)) => values.insert(url.clone(), parse(value.trim())?).map(|_| url.as_str()),
             None if item.starts_with("https://") => {
-                let url = item.split('=').next().unwrap_or(item);
-                return Err(format!("{url} is not among the CAs of --acme-directory: {}", directories.join(", ")));
+                // It may hold a key, so it is not quoted.
+                return Err(format!(
+                    "what begins with https:// must go on as URL=VALUE, with a URL of --acme-directory: {}",
+                    directories.join(", ")
+                ));
             }
             None => for_all.replace(parse(item)?).map(|_| "all CAs"),
         };

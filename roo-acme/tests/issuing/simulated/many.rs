@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use roo_acme::{Certificate, LETS_ENCRYPT_PRODUCTION, Limits};
+use roo_acme::{AcmeConfig, Authority, Certificate, LETS_ENCRYPT_PRODUCTION, Limits, Waiting, waiting};
 
 use super::ca::{Ca, DIRECTORY, Limit, Rules, What};
 use super::{DAY, HOUR, World};
+use crate::vault::NodeVault;
 
 const SECONDS_A_DAY: u64 = 86_400;
 
@@ -65,6 +66,9 @@ async fn ten_thousand_new_names_never_reach_a_limit_of_the_ca() {
             let served: Vec<usize> = (0..DOMAINS).map(served).collect();
             let (least, most) = (served.iter().min().unwrap(), served.iter().max().unwrap());
             assert!(*least > 40 && most - least < 12, "{served:?}");
+            let waits = names.iter().find(|name| world.cluster.issued(name) == 0).unwrap();
+            let why = world.waiting(waits).await.unwrap().why;
+            assert!(why.contains("the limit `domain`"), "{why}");
         }
         for _ in 0..3 {
             world.kill_one().await;
@@ -81,6 +85,13 @@ async fn ten_thousand_new_names_never_reach_a_limit_of_the_ca() {
 }
 
 impl World {
+    /// What a name waits for, as people are told.
+    async fn waiting(&self, name: &str) -> Option<Waiting> {
+        let config = AcmeConfig { limits: self.limits, ..AcmeConfig::at(DIRECTORY) };
+        let vault = NodeVault::new(&self.cluster);
+        waiting(vault.as_ref(), &Authority::Acme(config.into()), name, self.now()).await.unwrap()
+    }
+
     fn at_lets_encrypt(nodes: usize) -> Self {
         let rules = Rules { life: 90 * DAY, latency: Duration::from_millis(400), gives_advice: false, limits: LIMITS };
         let mut world = Self::new(0, |clock| Ca::new(rules, clock));

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{ClientArgs, Failure, output, path};
 
 /// What is told, in this order; what is not known has no line.
-const LINES: [(&str, &str); 19] = [
+const LINES: [(&str, &str); 20] = [
     ("name", "name"),
     ("state", "state"),
     ("names", "names"),
@@ -23,6 +23,7 @@ const LINES: [(&str, &str); 19] = [
     ("revoked", "revoked"),
     ("asked", "asked"),
     ("next try", "next_try"),
+    ("waits", "waits"),
     ("last error", "last_error"),
     ("failed at", "last_error_at"),
 ];
