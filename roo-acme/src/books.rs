@@ -72,7 +72,7 @@ impl<V: Vault> Desk<V> {
         renewal: Option<&Renewal>,
         attempts: Option<&Attempts>,
     ) -> Result<Choice<'a>, IssueError> {
-        let begun = self.ordered_at(name).await?;
+        let begun = self.counted_at(name).await?;
         let spent = self.spent(name).await?;
         let seeker = Seeker { name, facts, renewal, attempts, spent: &spent, begun: begun.as_deref() };
         let now = self.settings.clock.now();

@@ -146,6 +146,7 @@ impl IssueError {
             Self::Acme(fault) | Self::Unproven { fault, .. } => matches!(
                 fault,
                 Fault::Unreachable { .. }
+                    | Fault::Slow { .. }
                     | Fault::Limited { .. }
                     | Fault::Unwilling { .. }
                     | Fault::Profile { .. }
@@ -278,7 +279,7 @@ mod tests {
             (unproven(Fault::Unwilling { reason: reason() }), true),
             (IssueError::Account(Fault::Refused { reason: reason() }), true),
             (unproven(Fault::Refused { reason: reason() }), false),
-            (acme(Fault::Slow { retry_in: None }), false),
+            (acme(Fault::Slow { retry_in: None }), true),
             (IssueError::Vault(VaultError::unavailable("no quorum")), false),
         ] {
             assert_eq!(error.is_of_ca(), expected, "{error}");

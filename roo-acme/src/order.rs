@@ -100,6 +100,7 @@ impl<V: Vault> Desk<V> {
                 (Ok(second), Some(first), _) => break first.with_second(second),
                 (Ok(only), None, None) => break only,
                 (Ok(first), None, Some(kind)) => {
+                    self.note_issued(config, name).await?;
                     let former = former.and_then(Certificate::beside);
                     let beside = (kind, Some(first.clone()));
                     match self.started(session, config, name, former.as_ref(), beside).await {
@@ -301,6 +302,18 @@ impl<V: Vault> Desk<V> {
         Ok(())
     }
 
+    /// At which CA there is an order for `name` that was counted against its limits and still counts: one that was intended
+    /// long ago and perhaps never made is made anew.
+    pub(crate) async fn counted_at(&self, name: &str) -> Result<Option<String>, IssueError> {
+        let stored = self.read(order_of(name), record::decode::<StoredOrder>).await?;
+        let now = self.settings.clock.now();
+        let counts = |stored: &StoredOrder| {
+            let age = now.duration_since(stored.created_at);
+            age < if stored.url.is_some() { ORDER_AGE_MAX } else { INTENT_COUNTS }
+        };
+        Ok(stored.filter(counts).map(|stored| stored.directory))
+    }
+
     /// At which CA there is an order for `name`.
     pub(crate) async fn ordered_at(&self, name: &str) -> Result<Option<String>, IssueError> {
         let stored = self.read(order_of(name), record::decode::<StoredOrder>).await?;
@@ -336,6 +349,9 @@ fn kinds_of(config: &AcmeConfig, name: &str, failed: Option<Challenge>) -> Resul
 
 /// CAs forget pending orders after about a week; what was found valid is good for less.
 const ORDER_AGE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(3 * 24);
+
+/// What was counted for an intent comes back at the CA while it waits.
+const INTENT_COUNTS: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
