@@ -57,6 +57,8 @@ impl Engine {
     fn lay_cable(&self) -> Result<()> {
         let (namespace, bridge) = (&self.namespace, self.run.bridge());
         let cable = self.cable();
+        // One of a fleet before may linger for a moment.
+        drop(run_now("ip", &["link", "del", &cable]));
         run_now("ip", &["netns", "add", namespace])?;
         run_now("ip", &["link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", namespace])?;
         run_now("ip", &["link", "set", &cable, "master", &bridge, "up"])?;

@@ -217,6 +217,13 @@ impl Run {
                 drop(run_now("ip", &["netns", "del", namespace]));
             }
         }
+        // They go with their namespaces, but only when the kernel comes to it: the next fleet may be sooner.
+        let links = run_now("ip", &["-o", "link", "show", "type", "veth"]).unwrap_or_default();
+        let of_run = format!("{bridge}v");
+        let names = links.lines().filter_map(|line| line.split(": ").nth(1)?.split('@').next());
+        for link in names.filter(|name| name.starts_with(&of_run)) {
+            drop(run_now("ip", &["link", "del", link]));
+        }
         let mut forbid = vec!["-D"];
         forbid.extend(forward_rule(&bridge));
         drop(run_now("iptables", &forbid));
