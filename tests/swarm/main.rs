@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         trial("the_stack_file_alone_makes_one_cluster", 3, forms::the_stack_file_alone_makes_one_cluster),
         trial("the_cluster_follows_the_swarm", 3, life::the_cluster_follows_the_swarm),
     ];
-    if options::is_soak() {
+    if options::rounds(0, 1) > 0 {
         trials.push(trial("no_request_fails", 3, rounds::no_request_fails));
     } else {
         // It lost 23 of 58,000 requests once, when a node was drained with Roo on it: to be found out and mended.
